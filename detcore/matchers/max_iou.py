@@ -1,0 +1,44 @@
+"""Anchors matched by their largest IoU (Ren et al. 2015; thresholds of RetinaNet), for a whole
+batch at once.
+
+Shape legend: B batch, A anchors, M boxes of the fullest image.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from detcore.config import schema
+from detcore.ops.boxes import iou_matrix
+
+POSITIVE, BACKGROUND, IGNORED = 1, 0, -1
+
+
+class MaxIouMatcher:
+    """An anchor whose best IoU is at least `high` is positive, below `low` background, between them
+    ignored.
+
+    With `rescue`, the anchors that share a box's highest IoU become positive too (all of them, on
+    ties); like every anchor they learn their own best box, which may be another one. This is
+    torchvision's Matcher(allow_low_quality_matches=True), but for one case: a box that overlaps no
+    anchor rescues none (there it would make every anchor outside all boxes positive). An image
+    without boxes is all background.
+    """
+
+    def __init__(self, cfg: schema.MaxIouMatcher) -> None:
+        self.cfg = cfg
+
+    def __call__(self, anchors: Tensor, boxes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """anchors A x 4, boxes B x M x 4, valid B x M bool -> index B x A int64, state B x A int8.
+        No host sync."""
+        # a row without a box gets -1: below every real overlap, so it is never the best and never
+        # reaches a threshold
+        iou = iou_matrix(boxes, anchors).masked_fill(~valid[:, :, None], -1.0)
+        best, index = iou.max(dim=1)
+        positive = best >= self.cfg.high
+        if self.cfg.rescue:
+            highest = iou.amax(dim=2, keepdim=True)
+            positive = positive | ((iou == highest) & (highest > 0)).any(dim=1)
+        background = torch.where(best < self.cfg.low, BACKGROUND, IGNORED)
+        return index, torch.where(positive, POSITIVE, background).to(torch.int8)
