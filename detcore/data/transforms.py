@@ -1,0 +1,88 @@
+"""Image and boxes to network input: resize by the short side, horizontal flip. All draws come from
+one seeded stream per image.
+
+Resizing is Pillow's BILINEAR, whose support grows with the reduction (antialiased).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from detcore.config.schema import Data
+
+
+@dataclass(frozen=True)
+class Sample:
+    pixels: np.ndarray  # h x w x 3 uint8
+    boxes: np.ndarray  # M x 4 float32: x1 y1 x2 y2 in pixels of the input
+    labels: np.ndarray  # M int64
+    image_id: int
+    scale: tuple[float, float]  # (y, x): input pixels per original pixel
+
+
+def image_rng(seed: int, epoch: int, image_id: int) -> np.random.Generator:
+    """The random stream of one view of one image: independent of workers, ranks, order and all
+    other images."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch, image_id))))
+
+
+def input_size(height: int, width: int, short_side: int, max_side: int) -> tuple[int, int]:
+    """Height and width after scaling by min(short_side / shorter, max_side / longer), rounded half
+    up, at least 1."""
+    scale = min(short_side / min(height, width), max_side / max(height, width))
+    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+def resize(
+    pixels: np.ndarray, boxes: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+    """Pixels and boxes at `size` (height, width), and the (y, x) factors actually applied, which
+    differ by the rounding."""
+    height, width = pixels.shape[:2]
+    scale = (size[0] / height, size[1] / width)
+    if size != (height, width):
+        image = Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        pixels = np.asarray(image)
+    factors = np.array([scale[1], scale[0], scale[1], scale[0]])
+    return pixels, (boxes * factors).astype(np.float32), scale
+
+
+def flip(pixels: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Left and right swapped: x1 becomes width - x2."""
+    width = pixels.shape[1]
+    flipped = boxes.copy()
+    flipped[:, 0], flipped[:, 2] = width - boxes[:, 2], width - boxes[:, 0]
+    return pixels[:, ::-1], flipped
+
+
+def train_sample(
+    pixels: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    image_id: int,
+    data: Data,
+    rng: np.random.Generator,
+) -> Sample:
+    """One training view. The draws are made in a fixed order whatever the settings, so that arms
+    stay paired."""
+    side = data.input.train_short_sides[rng.integers(len(data.input.train_short_sides))]
+    flipped = rng.random() < data.flip
+    height, width = pixels.shape[:2]
+    size = input_size(height, width, side, data.input.train_max_side)
+    pixels, boxes, scale = resize(pixels, boxes, size)
+    if flipped:
+        pixels, boxes = flip(pixels, boxes)
+    return Sample(pixels, boxes, labels, image_id, scale)
+
+
+def eval_sample(
+    pixels: np.ndarray, boxes: np.ndarray, labels: np.ndarray, image_id: int, data: Data
+) -> Sample:
+    """The one view of evaluation."""
+    height, width = pixels.shape[:2]
+    size = input_size(height, width, data.input.eval_short_side, data.input.eval_max_side)
+    pixels, boxes, scale = resize(pixels, boxes, size)
+    return Sample(pixels, boxes, labels, image_id, scale)
