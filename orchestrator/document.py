@@ -1,0 +1,127 @@
+"""A sweep as nested data that remembers where every key was written: file and line, or the command-line argument."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detcore.config import YamlError, read_yaml
+
+KeyPath = tuple[str, ...]
+
+
+class SweepError(ValueError):
+    """A mistake in a sweep file or in an argument: one line that names the place, the problem and the choices."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """`data` as YAML gives it; `origins` maps a key path to the words an error begins with, such as `sweeps/a.yaml:12`."""
+
+    data: dict[str, Any]
+    origins: dict[KeyPath, str]
+
+    def where(self, path: KeyPath) -> str:
+        """Where `path` was written, or the nearest key above it."""
+        for end in range(len(path), -1, -1):
+            if path[:end] in self.origins:
+                return self.origins[path[:end]]
+        raise AssertionError("a document knows where it begins")
+
+    def error(self, path: KeyPath, problem: str) -> SweepError:
+        key = f"{'.'.join(path)}: " if path else ""
+        return SweepError(f"{self.where(path)}: {key}{problem}")
+
+
+def read_document(file: Path) -> Document:
+    """Read a YAML file whose top is a mapping; raises SweepError."""
+    try:
+        read = read_yaml(file)
+    except YamlError as error:
+        raise SweepError(str(error)) from None
+    if read.data is None:
+        raise SweepError(f"{file}: is empty")
+    if not isinstance(read.data, dict):
+        kind = "list" if isinstance(read.data, list) else type(read.data).__name__
+        line = read.line_of(()) or 1
+        raise SweepError(f"{file}:{line}: must be a mapping (key: value), is a {kind}")
+    return Document(read.data, {path: f"{file}:{line}" for path, line in read.lines.items()})
+
+
+def part(document: Document, path: KeyPath) -> Document:
+    """The mapping at `path` as a document of its own that keeps its origins."""
+    data: Any = document.data
+    for key in path:
+        data = data[key]
+    origins = {k[len(path) :]: v for k, v in document.origins.items() if k[: len(path)] == path}
+    return Document(data, {(): document.where(path)} | origins)
+
+
+def lay(below: Document, over: Document) -> Document:
+    """`over` laid over `below`: mappings merge by key, all else replaces, null takes a key away.
+
+    The `values` and the `path` of an axis, and every entry of `set`, are replaced whole: half a list of levels under another
+    half would be a sweep that stands nowhere in the file.
+    """
+    data: dict[str, Any] = copy.deepcopy(below.data)
+    origins = dict(below.origins)
+
+    def put(target: dict[str, Any], source: Mapping[str, Any], path: KeyPath) -> None:
+        for key, value in source.items():
+            here = (*path, str(key))
+            old = target.get(key)
+            if isinstance(value, Mapping) and isinstance(old, dict) and not _whole(here):
+                put(old, value, here)
+                continue
+            for known in [k for k in origins if k[: len(here)] == here]:
+                del origins[known]
+            if value is None:
+                if key not in target:
+                    raise over.error(here, "null takes a key away, and there is no such key")
+                del target[key]
+            else:
+                target[key] = copy.deepcopy(value)
+                origins[here] = over.where(here)
+                for known, origin in over.origins.items():
+                    if known[: len(here)] == here:
+                        origins[known] = origin
+
+    put(data, over.data, ())
+    return Document(data, origins)
+
+
+def _whole(path: KeyPath) -> bool:
+    is_axis_part = len(path) == 3 and path[0] == "axes" and path[2] in ("values", "path")
+    return is_axis_part or (len(path) == 2 and path[0] == "set")
+
+
+def split_argument(argument: str, option: str = "--set") -> tuple[str, Any]:
+    """`a.b=value` as key and value; the value is YAML, and `1e-4` is the number a person means by it."""
+    key, sign, text = argument.partition("=")
+    key = key.strip()
+    if not sign or not key or any(not part for part in key.split(".")):
+        raise SweepError(f"{option} {argument}: write it as key=value, for example optim.lr=0.01")
+    try:
+        return key, _numbers(yaml.safe_load(text))
+    except yaml.YAMLError:
+        raise SweepError(f"{option} {argument}: {text!r} is not a YAML value") from None
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, str) and EXPONENT.fullmatch(value):
+        return float(value)
+    if isinstance(value, list):
+        return [_numbers(v) for v in value]
+    if isinstance(value, dict):
+        return {_numbers(k): _numbers(v) for k, v in value.items()}
+    return value
+
+
+EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+"""A number that PyYAML reads as text: YAML 1.1 wants a point and a sign, as in 1.0e-4."""
