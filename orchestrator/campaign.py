@@ -1,0 +1,111 @@
+"""Run cells as gangs under Ray Tune, and turn what the gangs say into ledger entries and progress."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from orchestrator.gang import Job
+from orchestrator.supervisor import bundles, run_cell
+
+
+class Recorder(Protocol):
+    """Who is told what happens to the cells (the ledger and the progress display, joined in orchestrator.run)."""
+
+    def started(self, job: Job, ray_tags: dict[str, str]) -> None: ...
+    def points(self, job: Job, points: list[dict[str, Any]]) -> None: ...
+    def ended(self, job: Job, end: dict[str, Any]) -> None: ...
+
+
+def run_cells(
+    jobs: Iterable[Job],
+    recorder: Recorder,
+    *,
+    name: str,
+    max_concurrent: int | None = None,
+    retries: int = 2,
+) -> None:
+    """Run every job to its end. Large gangs go first (small ones would otherwise overtake them for ever); within a size the
+    given order holds. A gang whose process or node dies is started again from its checkpoint, up to `retries` times.
+    """
+    from ray import tune
+
+    todo = sorted(jobs, key=lambda j: -(j["ranks"] * max(j["gpus_per_worker"], 0.001)))
+    scratch = Path(tempfile.mkdtemp(prefix="sweep-"))  # Tune's own books: the ledger is ours
+    try:
+        tune.Tuner(
+            tune.with_resources(run_cell, lambda params: bundles(params["job"])),
+            param_space={"job": tune.grid_search(todo)},
+            tune_config=tune.TuneConfig(
+                reuse_actors=True,
+                max_concurrent_trials=max_concurrent,
+                trial_name_creator=lambda trial: trial.config["job"]["id"],
+                trial_dirname_creator=lambda trial: trial.config["job"]["id"],
+            ),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=str(scratch),
+                verbose=0,
+                callbacks=[_listener(recorder)],
+                failure_config=tune.FailureConfig(max_failures=retries),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        ).fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _listener(recorder: Recorder) -> Any:
+    """A tune.Callback (made here because importing ray.tune takes seconds) that sorts events by kind."""
+    from ray import tune
+
+    class Listener(tune.Callback):  # type: ignore[misc]
+        def on_trial_result(
+            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+        ) -> None:
+            job = trial.config["job"]
+            handlers: dict[str, Callable[[], None]] = {
+                "start": lambda: recorder.started(job, _ray_tags(result)),
+                "points": lambda: recorder.points(job, result["points"]),
+                "end": lambda: recorder.ended(job, result),
+            }
+            handlers[result["event"]]()
+
+        def on_trial_recover(
+            self, iteration: int, trials: list[Any], trial: Any, **_: Any
+        ) -> None:
+            recorder.ended(trial.config["job"], _lost(trial, again=True))
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+            recorder.ended(trial.config["job"], _lost(trial, again=False))
+
+    return Listener()
+
+
+def _ray_tags(start: dict[str, Any]) -> dict[str, str]:
+    return {
+        "ray.job_id": start["job"],
+        "ray.actor_ids": ",".join(start["actors"]),
+        "ray.nodes": ",".join(start["nodes"]),
+    }
+
+
+def _lost(trial: Any, again: bool) -> dict[str, Any]:
+    """An attempt that ended without a word of its own."""
+    error = getattr(trial, "get_pickled_error", lambda: None)()
+    text = str(error).strip() if error else "its supervisor disappeared"
+    last = text.splitlines()[-1] if text else "unknown"
+    gone = error is None or "GangLost" in text or "ActorDied" in text or "ActorUnavailable" in text
+    return {
+        "fault": {
+            "outcome": "lost" if gone else "crashed",
+            "reason": last,
+            "traceback": text,
+            "again": again,
+            "time": time.time(),
+        }
+    }

@@ -1,0 +1,105 @@
+"""Ray: attach to the cluster that is named, or start one on this machine; and say what it can hold."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+WORKER_ENV = {
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # a slow goodbye must not fail the next cell
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative data paths keep their meaning
+}
+DRIVER_ENV = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # with the new console, verbose=0 is not silent
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is handled by orchestrator.run
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class ClusterError(ValueError):
+    """The cluster cannot be reached or cannot hold the sweep; one line with the remedy."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A live connection. `dashboard` is the address of Ray's web page, empty when there is none."""
+
+    cpus: float
+    gpus: float
+    nodes: int
+    dashboard: str
+    local: bool
+    needs_token: bool
+
+    def where(self) -> str:
+        size = f"{self.cpus:g} CPUs, {self.gpus:g} GPUs"
+        return f"this machine ({size})" if self.local else f"{self.nodes} nodes ({size})"
+
+
+@contextmanager
+def connected(address: str | None, largest_gang_cpus: float) -> Iterator[Cluster]:
+    """A Ray cluster for the length of the block: the one at `address` or RAY_ADDRESS, else a local one that ends with it.
+
+    A local cluster is given at least `largest_gang_cpus` logical CPUs, so that a small machine still runs every cell (slowly).
+    """
+    os.environ.update(DRIVER_ENV)
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    if address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.update(WORKER_ENV)
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address is None:
+            cpus = max(os.cpu_count() or 1, int(largest_gang_cpus + 0.999))
+            context = ray.init(
+                num_cpus=cpus, include_dashboard=True, dashboard_host="127.0.0.1", **quiet
+            )
+        else:
+            context = ray.init(address=address, runtime_env={"env_vars": WORKER_ENV}, **quiet)
+    except Exception as error:
+        raise ClusterError(_explain(address, error)) from None
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    try:
+        total = ray.cluster_resources()
+        yield Cluster(
+            cpus=total.get("CPU", 0),
+            gpus=total.get("GPU", 0),
+            nodes=sum(n["Alive"] for n in ray.nodes()),
+            dashboard=f"http://{context.dashboard_url}" if context.dashboard_url else "",
+            local=address is None,
+            needs_token=os.environ.get("RAY_AUTH_MODE") == "token",
+        )
+    finally:
+        ray.shutdown()
+
+
+def refuse_impossible(jobs: Iterable[dict[str, Any]], cluster: Cluster) -> None:
+    """Raise ClusterError for the first cell that this cluster could never hold; it would wait for ever."""
+    for job in jobs:
+        for what, each, there in (
+            ("CPUs", job["cpus_per_worker"], cluster.cpus),
+            ("GPUs", job["gpus_per_worker"], cluster.gpus),
+        ):
+            if each * job["ranks"] > there:
+                raise ClusterError(
+                    f"cell {job['label']} needs {each * job['ranks']:g} {what} at once, {cluster.where()} offers {there:g}; "
+                    "run on a larger cluster (--address), take another --profile, or leave the cell out (--only)"
+                )
+
+
+def _explain(address: str | None, error: Exception) -> str:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if address is None:
+        return f"Ray could not be started on this machine: {first}"
+    hint = ""
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        hint = "; if the cluster uses token authentication, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here as on its nodes"
+    return f"no Ray cluster answers at {address}: {first}{hint}"

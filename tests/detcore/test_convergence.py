@@ -1,0 +1,90 @@
+"""The monitor: what counts as diverged, stalled, converged, and at which step."""
+
+import math
+
+import pytest
+
+from detcore.config.schema import Monitor, ProgressCheck
+from detcore.convergence import ConvergenceMonitor
+
+
+def monitor(**settings) -> ConvergenceMonitor:
+    return ConvergenceMonitor(Monitor(**settings), steps=100)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("which", ["loss", "gradient norm"])
+def test_a_value_that_is_not_finite_is_diverged_at_once(bad, which):
+    m = monitor()
+    assert m.observe(0, 1.0, 2.0) is None
+    loss, grad = (bad, 1.0) if which == "loss" else (1.0, bad)
+    verdict = m.observe(1, loss, grad)
+    assert verdict is not None
+    assert (verdict.outcome, verdict.step) == ("diverged", 1)
+    assert which in verdict.reason
+    assert str(bad) in verdict.reason
+    assert verdict.evidence["losses_before"] == [1.0]
+
+
+def test_explosion_needs_patience_steps_on_end():
+    m = monitor(explode_factor=10, explode_patience=3)
+    for step in range(20):
+        assert m.observe(step, 1.0, 1.0) is None
+    assert m.observe(20, 11.0, 1.0) is None
+    assert m.observe(21, 11.0, 1.0) is None
+    verdict = m.observe(22, 11.0, 1.0)
+    assert verdict is not None
+    assert verdict.step == 22
+    assert verdict.evidence == {"loss": 11.0, "running_median": 1.0, "since": 20}
+
+
+def test_single_spikes_are_forgiven_and_do_not_move_the_median():
+    m = monitor(explode_factor=10, explode_patience=3)
+    for step in range(300):
+        assert m.observe(step, 1e6 if step % 3 else 1.0, 1.0) is None
+    assert set(m.healthy) == {1.0}
+
+
+def test_a_loss_that_jumps_and_stays_is_measured_against_what_it_was():
+    m = monitor(window=4, explode_factor=10, explode_patience=10)
+    m.observe(0, 1.0, 1.0)
+    verdicts = [m.observe(step, 1000.0, 1.0) for step in range(1, 11)]
+    assert verdicts[:-1] == [None] * 9
+    assert verdicts[-1] is not None
+    assert verdicts[-1].step == 10
+
+
+def test_a_slow_rise_is_no_explosion():
+    m = monitor(window=5, explode_factor=3, explode_patience=2)
+    assert all(m.observe(step, 1.05**step, 1.0) is None for step in range(100))
+
+
+def test_never_learned_is_stalled_at_the_end():
+    m = monitor(min_map=0.01)
+    assert m.final(100, 0.0099).outcome == "stalled"
+    assert m.final(100, 0.01).outcome == "converged"
+    assert m.final(100, math.nan).outcome == "stalled"
+    assert m.final(100, -1.0).outcome == "stalled"
+
+
+def test_progress_is_judged_at_the_declared_step_only():
+    m = monitor(progress=(ProgressCheck(at=0.5, min_map=0.05),))
+    assert [step for step in range(100) if m.due(step)] == [49]
+    assert m.progress(30, 0.0) is None
+    assert m.progress(49, 0.06) is None
+    verdict = m.progress(49, 0.04)
+    assert verdict is not None
+    assert (verdict.outcome, verdict.step) == ("stalled", 49)
+
+
+def test_restored_state_gives_the_same_verdicts():
+    losses = [1.0] * 10 + [50.0] * 10
+    whole = monitor(explode_factor=10, explode_patience=6)
+    first = monitor(explode_factor=10, explode_patience=6)
+    expected = [whole.observe(s, v, 1.0) for s, v in enumerate(losses)]
+    got = [first.observe(s, v, 1.0) for s, v in enumerate(losses[:13])]
+    second = monitor(explode_factor=10, explode_patience=6)
+    second.restore(first.state())
+    got += [second.observe(s, v, 1.0) for s, v in enumerate(losses[13:], start=13)]
+    assert got == expected
+    assert any(got)
