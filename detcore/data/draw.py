@@ -18,14 +18,14 @@ import numpy as np
 from PIL import Image
 
 CLASSES = ("disc", "ring", "square", "triangle")
-OBJECTS = (2, 6)  # per image, both ends included
+OBJECTS = (2, 5)  # per image, both ends included
 EMPTY_SHARE = 0.03  # images without any object
 SIDE = (0.11, 0.55)  # of S, drawn log-uniformly ...
-LARGE_SHARE, LARGE_SIDE = 0.05, (0.78, 0.92)  # ... but for these
+LARGE_SHARE, LARGE_SIDE = 0.06, (0.8, 0.95)  # ... but for these
 CONTRAST = (35.0, 110.0)  # grey levels between an object and what lies under its centre
 HUE_SPREAD = 0.16  # standard deviation around the class's hue, of the hue circle
 NOISE = (4.0, 12.0)  # standard deviation of pixel noise, grey levels
-VISIBLE = 0.55  # an object is placed only where every object keeps this share of its pixels
+VISIBLE = 0.7  # an object is placed only where every object keeps this share of its pixels
 TRIES = 12
 
 
@@ -37,42 +37,45 @@ class Scene:
     boxes: list[tuple[int, int, int, int]]  # M: x1 y1 x2 y2, tight around the visible pixels
 
 
+Window = tuple[slice, slice]  # the rows and columns of the canvas that a shape can touch
+
+
 def draw_scene(size: int, seed: tuple[int, ...]) -> Scene:
-    """The scene that belongs to `seed`: the same on every call, and independent of all other
-    scenes."""
+    """The scene that belongs to `seed`: the same on every call, and independent of other scenes."""
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
     canvas = _background(rng, size)
     for _ in range(rng.integers(1, 4)):
         _distractor(rng, canvas)
-    count = 0 if rng.random() < EMPTY_SHARE else int(rng.integers(OBJECTS[0], OBJECTS[1] + 1))
     owner = np.full((size, size), -1, np.int16)
     full: list[int] = []  # pixels of each object before others covered it
     labels: list[int] = []
-    for _ in range(count):
+    for side in _sides(rng, size):
         label = int(rng.integers(len(CLASSES)))
-        alpha = _place(rng, label, owner, full)
-        if alpha is None:
+        placed = _place(rng, label, side, owner, full)
+        if placed is None:
             continue
-        _paint(canvas, alpha, _colours(rng, canvas, alpha, label))
-        owner[alpha >= 0.5] = len(labels)
-        full.append(int((alpha >= 0.5).sum()))
+        window, alpha = placed
+        mask = alpha >= 0.5
+        _paint(canvas[window], alpha, _colours(rng, canvas[window], mask, label))
+        owner[window][mask] = len(labels)
+        full.append(int(mask.sum()))
         labels.append(label)
     canvas += rng.standard_normal(canvas.shape, dtype=np.float32) * rng.uniform(*NOISE)
     boxes = [_tight(owner == k) for k in range(len(labels))]
     return Scene(canvas.clip(0, 255).round().astype(np.uint8), owner, labels, boxes)
 
 
-def outline(label: int, size: int, cx: float, cy: float, side: float, angle: float) -> np.ndarray:
-    """Coverage in [0, 1] of every pixel, S x S: 0.5 minus the signed distance to the outline, in
-    pixels.
+def outline(
+    label: int, size: int, cx: float, cy: float, side: float, angle: float
+) -> tuple[Window, np.ndarray]:
+    """Where in an S x S canvas a shape lies, and its coverage in [0, 1] of every pixel there: 0.5
+    minus the signed distance of the pixel's centre to the outline, in pixels.
 
-    `side` is the width of the shape before rotation; `cx`, `cy` its centre. Pixel (i, j) has its
-    centre at (j + .5, i + .5).
+    `side` is the diameter of the circle the shape fits into, but for a triangle's corners, which
+    reach a tenth further; `cx`, `cy` is its centre. The centre of pixel (i, j) is (j + .5, i + .5).
     """
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) + np.float32(0.5)
-    dx, dy = x - cx, y - cy
-    u = np.cos(angle) * dx + np.sin(angle) * dy
-    v = np.cos(angle) * dy - np.sin(angle) * dx
+    reach = 0.55 * side + 1
+    window, u, v = _turned(size, cx, cy, angle, reach, reach)
     r = side / 2
     match CLASSES[label]:
         case "disc":
@@ -80,86 +83,105 @@ def outline(label: int, size: int, cx: float, cy: float, side: float, angle: flo
         case "ring":
             distance = np.abs(np.hypot(u, v) - 0.76 * r) - 0.24 * r
         case "square":
-            distance = np.maximum(np.abs(u), np.abs(v)) - 0.85 * r
-        case _:  # the triangle with its corners at distance 1.1 r: the largest of three half-planes
+            distance = np.maximum(np.abs(u), np.abs(v)) - r / np.sqrt(2)
+        case _:  # a triangle with its corners at distance 1.1 r
             lines = [np.cos(t) * u + np.sin(t) * v for t in np.pi * np.array([0.5, 7 / 6, 11 / 6])]
             distance = np.maximum.reduce(lines) - 0.55 * r
-    return (0.5 - distance).clip(0, 1).astype(np.float32)
+    return window, (0.5 - distance).clip(0, 1).astype(np.float32)
+
+
+def _turned(
+    size: int, cx: float, cy: float, angle: float, reach_x: float, reach_y: float
+) -> tuple[Window, np.ndarray, np.ndarray]:
+    """A window around (cx, cy), and the coordinates of its pixels in axes turned by `angle`."""
+    x1, x2 = max(0, int(cx - reach_x)), min(size, int(cx + reach_x) + 1)
+    y1, y2 = max(0, int(cy - reach_y)), min(size, int(cy + reach_y) + 1)
+    dx = np.arange(x1, x2, dtype=np.float32) + np.float32(0.5 - cx)
+    dy = (np.arange(y1, y2, dtype=np.float32) + np.float32(0.5 - cy))[:, None]
+    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    return (slice(y1, y2), slice(x1, x2)), cos * dx + sin * dy, cos * dy - sin * dx
+
+
+def _sides(rng: np.random.Generator, size: int) -> list[float]:
+    """Sizes of the objects to draw, largest first, so that large ones find a place and do not bury
+    small ones."""
+    if rng.random() < EMPTY_SHARE:
+        return []
+    count = rng.integers(OBJECTS[0], OBJECTS[1] + 1)
+    usual = np.exp(rng.uniform(*np.log(SIDE), count))
+    large = rng.uniform(*LARGE_SIDE, count)
+    return sorted((size * np.where(rng.random(count) < LARGE_SHARE, large, usual)).tolist())[::-1]
 
 
 def _place(
-    rng: np.random.Generator, label: int, owner: np.ndarray, full: list[int]
-) -> np.ndarray | None:
-    """Coverage of a new object at a place where nothing vanishes, or None when none was found."""
+    rng: np.random.Generator, label: int, side: float, owner: np.ndarray, full: list[int]
+) -> tuple[Window, np.ndarray] | None:
+    """Window and coverage of a new object where no other one vanishes; None if none is found."""
     size = len(owner)
+    left = np.bincount(owner[owner >= 0], minlength=len(full))
     for _ in range(TRIES):
-        if rng.random() < LARGE_SHARE:
-            side = size * rng.uniform(*LARGE_SIDE)
-        else:
-            side = size * float(np.exp(rng.uniform(*np.log(SIDE))))
-        # up to a sixth of an object may lie outside the image
-        low = min(side / 3, size / 2)
+        low = min(side / 3, size / 2)  # up to a sixth of an object may lie outside the image
         cx, cy = rng.uniform(low, size - low, 2)
-        alpha = outline(label, size, cx, cy, side, rng.uniform(0, 2 * np.pi))
-        mask = alpha >= 0.5
-        left = np.bincount(owner[~mask & (owner >= 0)], minlength=len(full))
-        if all(left[k] >= VISIBLE * full[k] for k in range(len(full))):
-            return alpha
+        window, alpha = outline(label, size, cx, cy, side, rng.uniform(0, 2 * np.pi))
+        covered = owner[window][alpha >= 0.5]
+        lost = np.bincount(covered[covered >= 0], minlength=len(full))
+        if all(left[k] - lost[k] >= VISIBLE * full[k] for k in range(len(full))):
+            return window, alpha
     return None
 
 
 def _colours(
-    rng: np.random.Generator, canvas: np.ndarray, alpha: np.ndarray, label: int
+    rng: np.random.Generator, under: np.ndarray, mask: np.ndarray, label: int
 ) -> np.ndarray:
-    """S x S x 3 grey levels of an object: a base colour that stands out from what is under it, and
-    a faint texture."""
-    size = len(canvas)
-    under = canvas[alpha >= 0.5].mean(axis=0)
+    """Grey levels of an object in its window: a base colour that stands out from what is under it,
+    and a faint texture."""
+    ground = under[mask].mean(axis=0)
     hue = (label / len(CLASSES) + rng.normal(0, HUE_SPREAD)) % 1.0
-    colour = np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.25, 0.9), 1.0)) * 255
-    towards = colour - colour.mean()
-    contrast = rng.uniform(*CONTRAST)
-    sign = 1 if rng.random() < np.clip((255 - under.mean()) / 255, 0.15, 0.85) else -1
-    base = under + sign * contrast + towards * rng.uniform(0.2, 0.6)
-    texture = _smooth_noise(rng, size, int(rng.integers(6, 20)), 1) * rng.uniform(0, 14)
+    tint = np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.25, 0.9), 1.0)) * 255
+    contrast = rng.uniform(*CONTRAST) * rng.choice((-1, 1))
+    if not 10 <= ground.mean() + contrast <= 245:  # black on black would be clipped away
+        contrast = -contrast
+    base = ground + contrast + (tint - tint.mean()) * rng.uniform(0.2, 0.6)
+    height, width = mask.shape
+    texture = _smooth_noise(rng, (height, width), rng.uniform(6, 20), 1) * rng.uniform(0, 14)
     if rng.random() < 0.3:  # stripes
-        y, x = np.mgrid[0:size, 0:size].astype(np.float32)
-        t = rng.uniform(0, np.pi)
-        wave = np.sin((np.cos(t) * x + np.sin(t) * y) * 2 * np.pi / rng.uniform(5, 12))
-        texture = texture + wave[..., None].astype(np.float32) * rng.uniform(5, 20)
-    return (base.astype(np.float32) + texture).clip(0, 255)
+        t, period = rng.uniform(0, np.pi), rng.uniform(5, 12)
+        phase = np.cos(t) * np.arange(width) + np.sin(t) * np.arange(height)[:, None]
+        texture = texture + np.sin(phase * 2 * np.pi / period)[..., None] * rng.uniform(5, 20)
+    return (base + texture).clip(0, 255).astype(np.float32)
 
 
 def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     base = rng.uniform(50, 205) + rng.normal(0, 18, 3)
     canvas = np.zeros((size, size, 3), np.float32) + base.astype(np.float32)
-    canvas += _smooth_noise(rng, size, int(rng.integers(2, 5)), 3) * rng.uniform(5, 25)
-    canvas += _smooth_noise(rng, size, int(rng.integers(10, 32)), 1) * rng.uniform(2, 14)
+    canvas += _smooth_noise(rng, (size, size), size / rng.integers(2, 5), 3) * rng.uniform(5, 25)
+    canvas += _smooth_noise(rng, (size, size), rng.uniform(4, 12), 1) * rng.uniform(2, 14)
     return canvas
 
 
 def _distractor(rng: np.random.Generator, canvas: np.ndarray) -> None:
     """A thin bar or a soft blob: contrast that is no object."""
     size = len(canvas)
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32)
     cx, cy = rng.uniform(0, size, 2)
-    t = rng.uniform(0, np.pi)
-    u = np.cos(t) * (x - cx) + np.sin(t) * (y - cy)
-    v = np.cos(t) * (y - cy) - np.sin(t) * (x - cx)
+    _, u, v = _turned(size, cx, cy, rng.uniform(0, np.pi), 2 * size, 2 * size)
     if rng.random() < 0.5:
-        half = size * rng.uniform(0.1, 0.5)
-        distance = np.maximum(np.abs(u) - half, np.abs(v) - size * rng.uniform(0.008, 0.02))
-        alpha = (0.5 - distance).clip(0, 1)
+        half, thick = size * rng.uniform(0.1, 0.5), size * rng.uniform(0.008, 0.02)
+        alpha = (0.5 - np.maximum(np.abs(u) - half, np.abs(v) - thick)).clip(0, 1)
     else:
         a, b = size * rng.uniform(0.05, 0.2, 2)
         alpha = np.exp(-0.5 * ((u / a) ** 2 + (v / b) ** 2)) * 0.8
     _paint(canvas, alpha.astype(np.float32), rng.uniform(20, 235, 3).astype(np.float32))
 
 
-def _smooth_noise(rng: np.random.Generator, size: int, cells: int, channels: int) -> np.ndarray:
-    """S x S x channels, mean about 0 and deviation about 1, with features of S / cells pixels."""
-    coarse = rng.standard_normal((channels, cells, cells), dtype=np.float32)
-    fine = [Image.fromarray(c).resize((size, size), Image.Resampling.BICUBIC) for c in coarse]
+def _smooth_noise(
+    rng: np.random.Generator, shape: tuple[int, int], feature: float, channels: int
+) -> np.ndarray:
+    """Height x width x channels noise of mean 0 and deviation about 1, its features `feature`
+    pixels wide."""
+    height, width = shape
+    cells = (channels, int(height / feature) + 2, int(width / feature) + 2)
+    coarse = rng.standard_normal(cells, dtype=np.float32)
+    fine = [Image.fromarray(c).resize((width, height), Image.Resampling.BICUBIC) for c in coarse]
     return np.stack([np.asarray(f) for f in fine], axis=-1)
 
 

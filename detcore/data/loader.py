@@ -12,6 +12,8 @@ alone, and neither loader workers nor the number of ranks (at equal G) change wh
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -189,12 +191,26 @@ def _in_processes(
         batch_size=None,  # the dataset makes whole batches
         sampler=keys,
         collate_fn=_as_is,
+        worker_init_fn=_die_with_parent,
         num_workers=workers,
         multiprocessing_context=context,
         prefetch_factor=4,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # else starting the workers would draw from the global stream
     )
+
+
+def _die_with_parent(worker: int) -> None:
+    """A loader's parent in the system's eyes is the fork server, which outlives a training process
+    that was killed; so torch's own watchdog sees nothing, and this one waits for the real parent."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True, name="parent watch").start()
 
 
 def _as_is(item: Any) -> Any:
