@@ -167,7 +167,9 @@ class Progress:
     def table(self) -> RenderableType:
         """The running cells and the status line; at most SHOWN + 3 lines high."""
         grid = RichTable(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-        grid.add_column("running", no_wrap=True, overflow="ellipsis", ratio=1)
+        # what is left beside 120000/120000, a loss, a speed and a time; long labels are cut, not those
+        labels = max(self.console.width - 44, 12)
+        grid.add_column("running", no_wrap=True, overflow="ellipsis", max_width=labels)
         for name in ("step", "loss", "img/s", "time"):
             grid.add_column(name, justify="right", no_wrap=True)
         cells = list(self._running.values())
