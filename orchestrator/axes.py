@@ -1,4 +1,4 @@
-"""Axes, levels and the writes they make into a config: the part of a sweep file below `axes` and `set`."""
+"""Axes, levels and what they write into a config: the keys `axes` and `set` of a sweep file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ RESERVED = {"seed", "workers", *FUNCTIONS}
 
 @dataclass(frozen=True)
 class Write:
-    """One value on its way into the config. `at` is the key of the sweep that asks for it (for errors), `who` says so in words."""
+    """One value on its way into the config; `at` and `who` say who asks for it, for errors."""
 
     path: str  # dotted path in the config
     value: Any  # plain data; text that begins with '=' is an Expr, at any depth
-    at: KeyPath
-    who: str
+    at: KeyPath  # the key of the sweep
+    who: str  # "axis norm"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def text_of(label: Label) -> str:
 
 
 def check_name(document: Document, path: KeyPath, name: Any) -> str:
-    """The names of axes and of derived values are used in expressions, so they must look like names."""
+    """Axes and derived values are named in expressions, so their names must look like names."""
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise document.error(path, f"{name!r} is not a name: letters, digits and _ are allowed")
     if keyword.iskeyword(name) or name in RESERVED:
@@ -89,17 +89,12 @@ def _axis(document: Document, name: Any, body: Any) -> Axis:
     at = ("axes", str(name))
     check_name(document, at, name)
     if not isinstance(body, dict):
-        raise document.error(
-            at,
-            f"must be a mapping with `values` and mostly `path`, is {body!r}; choices: none"
-            if body is None
-            else f"must be a mapping with `values` and mostly `path`, is {body!r}",
-        )
+        raise document.error(at, f"must be a mapping with `values` and mostly `path`, is {body!r}")
     for key in body:
         if key not in ("path", "values"):
             raise document.error((*at, str(key)), f"unknown key {key!r}; choices: path, values")
-    paths = body.get("path", [])
-    paths = paths if isinstance(paths, list) else [paths]
+    paths = body.get("path")
+    paths = [] if paths is None else paths if isinstance(paths, list) else [paths]
     for path in paths:
         check_config_path(document, (*at, "path"), path)
     values = body.get("values")

@@ -1,4 +1,4 @@
-"""A sweep as nested data that remembers where every key was written: file and line, or the command-line argument."""
+"""A sweep as nested data that remembers where every key was written: a line, or an argument."""
 
 from __future__ import annotations
 
@@ -15,14 +15,35 @@ from detcore.config import YamlError, read_yaml
 
 KeyPath = tuple[str, ...]
 
+KEYS = (
+    "version",
+    "name",
+    "question",
+    "base",
+    "set",
+    "axes",
+    "baseline",
+    "metric",
+    "derive",
+    "design",
+    "seeds",
+    "resources",
+    "failure",
+    "profiles",
+)
+"""The keys of a sweep file."""
+
 
 class SweepError(ValueError):
-    """A mistake in a sweep file or in an argument: one line that names the place, the problem and the choices."""
+    """A mistake in a sweep file or an argument: one line with the place, problem and choices."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """`data` as YAML gives it; `origins` maps a key path to the words an error begins with, such as `sweeps/a.yaml:12`."""
+    """`data` as YAML gives it, and where it comes from.
+
+    `origins` maps a key path to the words that an error begins with, such as `sweeps/a.yaml:12`.
+    """
 
     data: dict[str, Any]
     origins: dict[KeyPath, str]
@@ -45,6 +66,8 @@ def read_document(file: Path) -> Document:
         read = read_yaml(file)
     except YamlError as error:
         raise SweepError(str(error)) from None
+    except RecursionError:
+        raise SweepError(f"{file}: is nested too deeply") from None
     if read.data is None:
         raise SweepError(f"{file}: is empty")
     if not isinstance(read.data, dict):
@@ -66,8 +89,8 @@ def part(document: Document, path: KeyPath) -> Document:
 def lay(below: Document, over: Document) -> Document:
     """`over` laid over `below`: mappings merge by key, all else replaces, null takes a key away.
 
-    The `values` and the `path` of an axis, and every entry of `set`, are replaced whole: half a list of levels under another
-    half would be a sweep that stands nowhere in the file.
+    The `values` and the `path` of an axis, and every entry of `set`, are replaced whole: half a
+    list of levels with another half would be a sweep that nobody wrote.
     """
     data: dict[str, Any] = copy.deepcopy(below.data)
     origins = dict(below.origins)
@@ -102,7 +125,7 @@ def _whole(path: KeyPath) -> bool:
 
 
 def split_argument(argument: str, option: str = "--set") -> tuple[str, Any]:
-    """`a.b=value` as key and value; the value is YAML, and `1e-4` is the number a person means by it."""
+    """`a.b=value` as key and value. The value is YAML, but `1e-4` is the number that is meant."""
     key, sign, text = argument.partition("=")
     key = key.strip()
     if not sign or not key or any(not part for part in key.split(".")):

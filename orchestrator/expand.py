@@ -1,5 +1,8 @@
-"""From a sweep to its cells: a pure function. Order: seed by seed, and within a seed the design's order, so that after the first
-seed there is a whole table already."""
+"""From a sweep to its cells: a pure function.
+
+The order is seed by seed, and within a seed the order of the design: when the first seed is done,
+there is a whole table.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ from typing import Any
 
 from detcore.config import Config, ConfigError, from_dict, set_path, to_dict
 from orchestrator.axes import Axis, Label, Level, Write, filled, text_of, tidy
+from orchestrator.derive import Line
 from orchestrator.expr import ExprError, Value, evaluate, parse
 from orchestrator.identity import arm_key
-from orchestrator.spec import Line, Sweep, SweepError
+from orchestrator.overrides import COMMAND_LINE, is_data
+from orchestrator.spec import Sweep, SweepError
 
 MAX_CELLS = 100_000
 
@@ -42,7 +47,10 @@ class Cell:
 
 
 def expand(sweep: Sweep) -> list[Cell]:
-    """The cells of `sweep`; raises SweepError for a value that no config takes and for arms that are the same run."""
+    """The cells of `sweep`.
+
+    Raises SweepError for a value that no config takes, and for two arms that are the same run.
+    """
     arms = _arms(sweep)
     base = to_dict(sweep.base)
     cells = [_cell(sweep, base, arm, seed) for seed in sweep.seeds for arm in arms]
@@ -51,7 +59,10 @@ def expand(sweep: Sweep) -> list[Cell]:
 
 
 def filter_cells(cells: Sequence[Cell], only: str) -> list[Cell]:
-    """The cells for which the expression `only` (over axes and seed) is true; raises SweepError when there are none."""
+    """The cells for which `only`, an expression over axes and seed, is true.
+
+    Raises SweepError when there are none.
+    """
     if not cells:
         return []
     try:
@@ -76,7 +87,7 @@ def filter_cells(cells: Sequence[Cell], only: str) -> list[Cell]:
 
 
 def _arms(sweep: Sweep) -> list[Arm]:
-    """The arms of every block, each once. An axis that a block does not name stays at the baseline."""
+    """The arms of every block, each once. An axis that a block leaves out stays at the baseline."""
     arms: dict[tuple[str, ...], Arm] = {}
     for block in sweep.design:
         choices = [_levels(axis, axis.name in block, sweep.baseline) for axis in sweep.axes]
@@ -158,8 +169,8 @@ def _cell(sweep: Sweep, base: Mapping[str, Any], arm: Arm, seed: int) -> Cell:
 
 
 def _written(data: Mapping[str, Any], write: Write) -> dict[str, Any]:
-    """`gn` is short for `{kind: gn}`, so it keeps the base's settings of a `gn` that stands there already."""
-    if write.who.startswith("--data"):
+    """`gn` is short for `{kind: gn}`: over a `gn` of the base it keeps that one's settings."""
+    if is_data(write):
         return {**data, "data": {**data["data"], "source": write.value}}
     value, here = write.value, data
     for key in write.path.split("."):
@@ -208,19 +219,27 @@ def _explained(
     """The config's complaint, at the line that wrote the value it complains about."""
     write = _culprit(writes, error)
     spot = _spot(sweep, write, error)
-    where = "" if write.at[0] == "command line" else f"{'.'.join(write.at)}: "
+    where = "" if write.at[0] == COMMAND_LINE else f"{'.'.join(write.at)}: "
     level = next((v for v in arm if write in v.writes), None)
     what = f"level {text_of(level.label)!r}: " if level else ""
     path = ".".join(error.path)
     path = f"{path}: " if (path and path != write.path) or level else ""
-    trap = ""
-    if isinstance(write.value, bool) and "quotes" not in error.problem:
-        trap = "; YAML reads on, off, yes and no as true and false: put the word in quotes"
+    trap = _trap(sweep, write.value, error.problem)
     return SweepError(f"{spot}: {where}{what}{path}{error.problem}{trap} (arm {arm_label})")
 
 
+def _trap(sweep: Sweep, value: object, problem: str) -> str:
+    """What a person who wrote `value` probably meant."""
+    if isinstance(value, bool) and problem.startswith("unknown") and "quotes" not in problem:
+        return "; YAML reads on, off, yes and no as true and false: put the word in quotes"
+    names = {line.name for line in sweep.lines} | {axis.name for axis in sweep.axes}
+    if isinstance(value, str) and value in names and "unknown" not in problem:
+        return f"; an expression begins with '=': write ={value}"
+    return ""
+
+
 def _culprit(writes: Sequence[Write], error: ConfigError) -> Write:
-    """The deepest write at or above the key; else the last one below it that the message names; else the last one."""
+    """The deepest write at or above the key, else the last below it that the message names."""
     full = (*error.path, *error.problem.split()[0].split("."))
     paths = [(tuple(w.path.split(".")), w) for w in reversed(writes)]
     above = [(p, w) for p, w in paths if full[: len(p)] == p]

@@ -1,7 +1,8 @@
-"""The small expression language of sweep files: numbers, text, names, arithmetic, comparisons, conditions, a few functions.
+"""The expressions of sweep files: numbers, text, names, arithmetic, comparisons, conditions.
 
-An expression is parsed by Python's `ast`, checked against a list of allowed nodes, and walked here. Nothing is ever passed to
-`eval`; length, size of numbers and exponents are bounded, so that no expression can hang or fill the memory.
+An expression is parsed by Python's `ast`, checked against a list of allowed nodes, and walked here.
+Nothing is ever passed to `eval`; length, depth, exponents and the size of numbers are bounded, so
+that no expression can hang or fill the memory.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ Value = bool | int | float | str | tuple["Value", ...]
 MAX_LENGTH = 500  # characters
 MAX_NUMBER = 10**18
 MAX_EXPONENT = 64
+MAX_DEPTH = 40  # levels of nesting
 
 
 class ExprError(ValueError):
@@ -36,7 +38,7 @@ class Expr:
 
 
 def parse(text: str, known: Iterable[str] | None = None) -> Expr:
-    """Parse and check `text`; with `known`, every name in it must be one of those. Raises ExprError."""
+    """Check `text`; with `known`, every name in it must be one of those. Raises ExprError."""
     text = text.strip()
     if not text:
         raise ExprError("is empty, an expression is needed")
@@ -63,7 +65,7 @@ def parse(text: str, known: Iterable[str] | None = None) -> Expr:
 
 
 def evaluate(expr: Expr, scope: Mapping[str, Value]) -> Value:
-    """The value of `expr` with the variables of `scope`; raises ExprError, for example for a division by zero."""
+    """The value of `expr` with the variables of `scope`; raises ExprError (division by zero)."""
     missing = expr.names - set(scope)
     if missing:
         raise ExprError(f"unknown name {min(missing)!r}; {nearest(min(missing), sorted(scope))}")
@@ -80,6 +82,8 @@ def evaluate(expr: Expr, scope: Mapping[str, Value]) -> Value:
 def _syntax(text: str, error: SyntaxError) -> str:
     if text.startswith("="):
         return f"is an expression already, leave out the leading '=': {text!r}"
+    if text.count("(") > text.count(")"):
+        return f"a ) is missing in {text!r} (inside {{ }} YAML ends a value at a comma: use quotes)"
     return f"is not an expression, at column {error.offset or 1} of {text!r}"
 
 
@@ -90,8 +94,10 @@ def _at(node: ast.AST) -> str:
     return f"column {getattr(node, 'col_offset', 0) + 1}"
 
 
-def _check(node: ast.expr, names: set[str]) -> None:
+def _check(node: ast.expr, names: set[str], depth: int = 0) -> None:
     """Raise ExprError for anything outside the language; collects the variables into `names`."""
+    if depth > MAX_DEPTH:
+        raise ExprError(f"is nested too deeply, at {_at(node)}")
     match node:
         case ast.Constant(value=value):
             if not isinstance(value, bool | int | float | str):
@@ -102,13 +108,13 @@ def _check(node: ast.expr, names: set[str]) -> None:
                 raise ExprError(f"{name} is a function: write {name}(...), at {_at(node)}")
             names.add(name)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-            _check(left, names)
-            _check(right, names)
+            _check(left, names, depth + 1)
+            _check(right, names, depth + 1)
         case ast.UnaryOp(op=ast.USub() | ast.UAdd() | ast.Not(), operand=operand):
-            _check(operand, names)
+            _check(operand, names, depth + 1)
         case ast.BoolOp(values=values) | ast.Tuple(elts=values) | ast.List(elts=values):
             for part in values:
-                _check(part, names)
+                _check(part, names, depth + 1)
         case ast.Compare(left=left, ops=ops, comparators=rest):
             for compare, right in zip(ops, rest, strict=True):
                 if type(compare) not in _COMPARE and not isinstance(compare, ast.In | ast.NotIn):
@@ -118,17 +124,17 @@ def _check(node: ast.expr, names: set[str]) -> None:
                 ):
                     raise ExprError(f"'in' needs a list such as [1, 2], at {_at(right)}")
             for part in (left, *rest):
-                _check(part, names)
+                _check(part, names, depth + 1)
         case ast.IfExp(test=test, body=body, orelse=orelse):
             for part in (test, body, orelse):
-                _check(part, names)
+                _check(part, names, depth + 1)
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
             if name not in FUNCTIONS:
                 raise ExprError(
                     f"unknown function {name!r}, at {_at(node)}; {nearest(name, sorted(FUNCTIONS))}"
                 )
             for part in args:
-                _check(part, names)
+                _check(part, names, depth + 1)
         case _:
             what = type(node).__name__
             raise ExprError(
@@ -146,7 +152,7 @@ def _value(node: ast.expr, scope: Mapping[str, Value]) -> Value:
             assert isinstance(value, bool | int | float | str)
             return value
         case ast.Name(id=name):
-            return scope[name]
+            return _bounded(scope[name])
         case ast.BinOp(left=left, op=op, right=right):
             symbol, function = _ARITHMETIC[type(op)]
             a, b = _number(left, scope, symbol), _number(right, scope, symbol)
@@ -222,7 +228,7 @@ def _shown(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else f"the {_sort(value)} {value!r}"
 
 
-def _bounded(value: bool | int | float | str) -> bool | int | float | str:
+def _bounded(value: Value) -> Value:
     if isinstance(value, int) and abs(value) > MAX_NUMBER:
         raise ExprError("the number is too large")
     if isinstance(value, float) and not math.isfinite(value):

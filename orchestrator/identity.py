@@ -9,9 +9,10 @@ from detcore.config import CODE_VERSION, Config, identity_dict
 
 
 def cell_id(config: Config, data_fingerprint: str) -> str:
-    """12 hex digits (48 bits) from the config with its seed, the content of the data, and the declared code version.
+    """12 hex digits (48 bits) from the config and its seed, the data's content, the code version.
 
-    `runtime`, resources, names and notes are not in it, nor where the data lies: two sweeps that share an arm share its id.
+    `runtime`, resources, names and notes are not in it, nor where the data lies: sweeps that share
+    an arm share its id.
     """
     return _digest([CODE_VERSION, data_fingerprint, config.seed, identity_dict(config)])
 

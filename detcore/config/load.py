@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 from collections.abc import Mapping
 from functools import cache
@@ -154,6 +155,8 @@ def _convert(hint: Any, data: Any, path: Path) -> Any:
 
 
 def _scalar(hint: type, data: Any, path: Path) -> Any:
+    if isinstance(data, float) and not math.isfinite(data):
+        raise ConfigError(path, f"must be a finite number, is {data!r}")
     if isinstance(data, hint) and not (hint is not bool and isinstance(data, bool)):
         return data
     hint_for_text = ""
