@@ -6,8 +6,12 @@ Each row changes one place of a sweep that is right; `line` is where the error m
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from orchestrator.expand import expand
 from orchestrator.spec import SweepError, load_sweep
@@ -309,3 +313,51 @@ def test_mistakes_in_other_arguments(tmp_path: Path) -> None:
     assert message(tmp_path, GOOD, data=file) == "--data a.json: is not a folder"
     varied = GOOD.replace("path: train.batch_per_gpu", "path: data.source.seed")
     assert "data.source.seed is written by axis batch" in message(tmp_path, varied, data=tmp_path)
+
+
+# ---------------------------------------------------------------- any mistake at all
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 70)
+    | st.floats(width=16)
+    | st.sampled_from(["", "bn", "gn", "=lr", "lr", "1e-4", "=1/0", "a b", "é\n", "model.neck"])
+    | st.dates(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["kind", "path", "values", "optim.lr", "norm", "lr", "x", 1, True, None]
+            ),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=5,
+)
+
+
+def _places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if not isinstance(data, dict | list):
+        return [path]
+    inner = data.items() if isinstance(data, dict) else enumerate(data)
+    return [path, *(p for key, value in inner for p in _places(value, (*path, key)))]
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_any_value_anywhere_is_taken_or_explained(tmp_path: Path, data: st.DataObject) -> None:
+    sweep = yaml.safe_load(GOOD)
+    place = data.draw(st.sampled_from(_places(sweep)[1:]))
+    here = sweep
+    for key in place[:-1]:
+        here = here[key]
+    here[place[-1]] = data.draw(anything)
+    (tmp_path / "base.yaml").write_text(BASE)
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(sweep, sort_keys=False))
+    try:
+        expand(load_sweep(file, profile=data.draw(st.sampled_from([None, "quick"]))))
+    except SweepError as error:
+        assert "\n" not in str(error)  # noqa: PT017  (not every draw is a mistake)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -213,6 +214,23 @@ def test_every_shipped_sweep_expands_in_every_profile(file: Path) -> None:
     profiles = yaml.safe_load(file.read_text()).get("profiles", {})
     for profile in (None, *profiles):
         assert expand(load_sweep(file, profile=profile))
+
+
+def test_the_readme_tells_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (ROOT / "sweeps/README.md").read_text()
+    example = readme.split("```yaml\n")[1].split("```")[0]
+    told = [line for line in readme.splitlines() if line.startswith("sweeps/a.yaml:")]
+    shutil.copytree(ROOT / "sweeps/bases", tmp_path / "sweeps/bases")
+    monkeypatch.chdir(tmp_path)
+    file = Path("sweeps/a.yaml")
+    file.write_text(example)
+    assert len(expand(load_sweep(file))) == 12
+    changes = [("[bn, gn]", "[bn, gnn]"), ("train.batch_per_gpu", "train.batch"), ("=lr", "1e-4")]
+    for (old, new), line in zip(changes, told, strict=True):
+        file.write_text(example.replace(old, new))
+        with pytest.raises(SweepError) as caught:
+            expand(load_sweep(file))
+        assert str(caught.value) == line
 
 
 def test_reading_a_sweep_needs_no_training_stack() -> None:
