@@ -5,6 +5,10 @@ Shape legend: B batch, M boxes of the fullest image, A anchors of all levels, K 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -29,9 +33,13 @@ class RetinaNet(nn.Module):
         super().__init__()
         self.cfg, self.num_classes = cfg, num_classes
         per_cell = num_anchors_per_cell(cfg.anchors)
-        self.backbone = build_backbone(cfg.backbone)
-        self.neck = build_neck(cfg.neck, self.backbone.channels)
-        self.head = build_head(cfg.head, cfg.neck.channels, per_cell, num_classes)
+        with _named("backbone"):
+            self.backbone = build_backbone(cfg.backbone)
+        with _named("neck"):
+            channels = cast("tuple[int, int, int]", self.backbone.channels)
+            self.neck = build_neck(cfg.neck, channels)
+        with _named("head"):
+            self.head = build_head(cfg.head, cfg.neck.channels, per_cell, num_classes)
         self.matcher = build_matcher(cfg.matcher)
         self.class_loss = build_class_loss(cfg.class_loss)
         self.box_loss = build_box_loss(cfg.box_loss)
@@ -79,3 +87,12 @@ class RetinaNet(nn.Module):
         logits, deltas, feature_sizes = outputs
         anchors = grid_anchors(self.cfg.anchors, feature_sizes, STRIDES, logits.device)
         return logits.float(), deltas.float(), anchors
+
+
+@contextmanager
+def _named(component: str) -> Iterator[None]:
+    """A mistake in a component's settings is reported under its key."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{component}: {error}") from None

@@ -35,6 +35,7 @@ class RetinaHead(nn.Module):
         self.box_tower = Tower(cfg, in_channels)
         self.class_out = xavier_conv(in_channels, num_anchors * num_classes, 3, bias=True)
         self.box_out = xavier_conv(in_channels, num_anchors * 4, 3, bias=True)
+        assert self.class_out.bias is not None
         prior = cfg.prior_prob
         nn.init.constant_(self.class_out.bias, -math.log((1 - prior) / prior))
 
@@ -55,17 +56,16 @@ class Tower(nn.Module):
 
     def __init__(self, cfg: schema.RetinaHead, channels: int) -> None:
         super().__init__()
-        self.per_level = cfg.norm_levels == "per_level"
-        copies = NUM_LEVELS if self.per_level else 1
+        self.copies = NUM_LEVELS if cfg.norm_levels == "per_level" else 1
         self.convs = nn.ModuleList(xavier_conv(channels, channels, 3) for _ in range(cfg.num_convs))
         self.norm_acts = nn.ModuleList(
-            nn.ModuleList(build_norm_act(cfg.norm_act, channels) for _ in range(copies))
+            nn.ModuleList(build_norm_act(cfg.norm_act, channels) for _ in range(self.copies))
             for _ in range(cfg.num_convs)
         )
 
     def forward(self, x: Tensor, level: int) -> Tensor:
         for conv, norms in zip(self.convs, self.norm_acts, strict=True):
-            x = norms[level if self.per_level else 0](conv(x))
+            x = norms[level % self.copies](conv(x))  # type: ignore[index]
         return x
 
 

@@ -35,16 +35,23 @@ class BatchNormAct(nn.BatchNorm2d):
     running_var is left as it is (one value estimates no variance) and running_mean moves.
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
     def __init__(self, channels: int, relu: bool, eps: float, momentum: float) -> None:
         super().__init__(channels, eps=eps, momentum=momentum)
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, var = self.running_mean, self.running_var
+        mean: Tensor | None = self.running_mean
+        var: Tensor | None = self.running_var
         if self.training:
             self.num_batches_tracked.add_(1)
             if x.numel() == x.shape[1]:
-                mean.lerp_(x.detach().flatten().to(mean.dtype), self.momentum)
+                value = x.detach().flatten().to(self.running_mean.dtype)
+                self.running_mean.lerp_(value, self.momentum)
                 mean = var = None
         cudnn = torch.backends.cudnn.enabled
         y = torch.batch_norm(
