@@ -26,6 +26,8 @@ from orchestrator.runs import (
     cell_params,
     cell_tags,
     colour_of,
+    log_params,
+    open_sweep_run,
     read_attempt,
     read_settled,
     whole,
@@ -39,6 +41,7 @@ from orchestrator.store import (
     find_experiment,
     find_store,
     one_line,
+    search_cells,
     unreachable,
 )
 from orchestrator.views import save_views
@@ -74,7 +77,7 @@ class Ledger:
         """The newest result of each of `ids` that has one, over all sweeps in the store; faults are
         no results."""
         missing, found = set(ids), {}
-        for run in self._runs("tags.`run.kind` = 'cell'"):
+        for run in self._cells():
             if not missing:
                 break
             tags = run.data.tags
@@ -95,7 +98,7 @@ class Ledger:
         """Attempts left running by other orchestrators, in all sweeps. One that had said its
         outcome, but died before it could close its run, is closed here and not returned."""
         found = []
-        for run in self._runs("tags.`run.kind` = 'cell' and attributes.status = 'RUNNING'"):
+        for run in self._cells("attributes.status = 'RUNNING'"):
             tags = run.data.tags
             owner = owner_of(tags)
             if owner == "us":
@@ -126,7 +129,7 @@ class Ledger:
         }
         tags |= code_tags() | process_tags()
         try:
-            run_id = self._sweep_run(tags)
+            run_id = open_sweep_run(self._live, self.experiment_id, self.name, tags)
         except Exception as error:
             raise LedgerError(unreachable(self.store, error)) from error
         self._write(run_id, {"sweep.yaml": spec_text, "plan.json": json.dumps(plan, indent=2)})
@@ -183,7 +186,7 @@ class Ledger:
             return str(run.info.run_id)
 
         record = Record(cell.label, create=create)
-        record.opening.append(lambda run_id: self._log_params(run_id, params))
+        record.opening.append(lambda run_id: log_params(self._live, run_id, params))
         record.opening.append(lambda run_id: self._store_config(run_id, config))
         records = self._records
         records[token] = record
@@ -269,48 +272,9 @@ class Ledger:
         assert self._outbox is not None
         self._outbox.pump()
 
-    def _runs(self, query: str) -> Iterator[Run]:
-        """Runs over all experiments, newest first."""
-        if self._client is None:
-            return
-        try:
-            yield from self._search(self._client, query)
-        except Exception as error:
-            raise LedgerError(unreachable(self.store, error)) from error
-
-    def _search(self, client: MlflowClient, query: str) -> Iterator[Run]:
-        ids = [e.experiment_id for e in client.search_experiments(max_results=1000)]
-        token: str | None = ""
-        while ids and token is not None:
-            page = client.search_runs(
-                ids,
-                query,
-                max_results=500,
-                order_by=["attributes.start_time DESC"],
-                page_token=token or None,
-            )
-            yield from page
-            token = page.token or None
-
-    def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
-        from mlflow.entities import Param
-
-        items = [Param(key, value) for key, value in params.items()]
-        for start in range(0, len(items), 100):  # MLflow's limit of one request
-            self._live.log_batch(run_id, params=items[start : start + 100])
-
-    def _sweep_run(self, tags: Mapping[str, str]) -> str:
-        """The run of the sweep's last start, opened again, or a new one."""
-        query, order = "tags.`run.kind` = 'sweep'", ["attributes.start_time DESC"]
-        old = self._live.search_runs([self.experiment_id], query, max_results=1, order_by=order)
-        if not old:
-            run = self._live.create_run(self.experiment_id, tags=tags, run_name=self.name)
-            return str(run.info.run_id)
-        run_id = str(old[0].info.run_id)
-        self._live.update_run(run_id, status="RUNNING")
-        for key, value in tags.items():
-            self._live.set_tag(run_id, key, value)
-        return run_id
+    def _cells(self, condition: str = "") -> Iterator[Run]:
+        if self._client:
+            yield from search_cells(self._client, self.store, condition)
 
     def _write(self, run_id: str, texts: Mapping[str, str]) -> None:
         for name, text in texts.items():

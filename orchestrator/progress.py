@@ -153,8 +153,7 @@ class Progress:
         return max(total / self._widest, max(rest, default=0.0))
 
     def status(self) -> str:
-        """`3 of 18 done (2 converged, 1 diverged), 2 running, 13 waiting; 1:32 so far, about 7:40
-        left`"""
+        """`3/18 done (2 converged, 1 diverged), 2 running, 13 waiting; 1:32, about 7:40 left`"""
         counts = Counter([*self._reused, *(outcome for outcome, _ in self._finished.values())])
         outcomes = ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
         text = f"{self._done}/{self._total} done" + (f" ({outcomes})" if outcomes else "")
@@ -165,9 +164,9 @@ class Progress:
         return text + (f", about {duration(left)} left" if left is not None else "")
 
     def table(self) -> RenderableType:
-        """The running cells and the status line; at most SHOWN + 3 lines high."""
+        """The running cells and the status line; at most a dozen lines high."""
         grid = RichTable(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-        # what is left beside 120000/120000, a loss, a speed and a time; long labels are cut, not those
+        # what is left beside 120000/120000, a loss, a speed and a time: only labels are cut
         labels = max(self.console.width - 44, 12)
         grid.add_column("running", no_wrap=True, overflow="ellipsis", max_width=labels)
         for name in ("step", "loss", "img/s", "time"):

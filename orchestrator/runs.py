@@ -1,4 +1,4 @@
-"""How a cell reads as an MLflow run, and back: the names of DESIGN.md section 6. Pure functions."""
+"""How a cell reads as an MLflow run, and back: the names of DESIGN.md section 6."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from detcore.result import METRICS
 from orchestrator.store import cut
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 SETTLED = ("converged", "diverged", "stalled")
@@ -146,6 +147,30 @@ def as_yaml(config: Mapping[str, Any]) -> str:
     """The whole config as a file that `python -m detcore.train` takes."""
     text: str = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
     return text
+
+
+def log_params(client: MlflowClient, run_id: str, params: Mapping[str, str]) -> None:
+    from mlflow.entities import Param
+
+    items = [Param(key, value) for key, value in params.items()]
+    for start in range(0, len(items), 100):  # MLflow's limit of one request
+        client.log_batch(run_id, params=items[start : start + 100])
+
+
+def open_sweep_run(
+    client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str]
+) -> str:
+    """The run of the sweep's last start, opened again, or a new one; its id."""
+    query, order = "tags.`run.kind` = 'sweep'", ["attributes.start_time DESC"]
+    old = client.search_runs([experiment_id], query, max_results=1, order_by=order)
+    if not old:
+        run = client.create_run(experiment_id, tags=dict(tags), run_name=name)
+        return str(run.info.run_id)
+    run_id = str(old[0].info.run_id)
+    client.update_run(run_id, status="RUNNING")
+    for key, value in tags.items():
+        client.set_tag(run_id, key, value)
+    return run_id
 
 
 def whole(text: str | None) -> int | None:

@@ -150,7 +150,7 @@ class Outbox:
         except Exception as error:  # the HTTP and the database layer each have their own kinds
             return self._failed(error)
         if self._failures:
-            self._failures = 0
+            self._failures, self._retry_at = 0, 0.0
             self.say("MLflow answers again; what was kept is being sent")
         return True
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 CLIENT_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -93,7 +96,8 @@ def connect(store: Store) -> MlflowClient:
     import mlflow.store.db.utils as database
     from mlflow import MlflowClient
 
-    for name in ("mlflow", "alembic"):  # after the import, which sets levels of its own
+    # after the import, which sets levels of its own
+    for name in ("mlflow", "alembic", "urllib3.connectionpool"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # MLflow tries a database that does not open for 100 s; a wrong address is told sooner
     database.MAX_RETRY_COUNT = min(database.MAX_RETRY_COUNT, 4)
@@ -125,9 +129,9 @@ def find_experiment(client: MlflowClient, store: Store, name: str, create: bool)
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:
-    """The first line of an error, with its kind when that line says nothing."""
+    """The first line of an error without passwords; its kind when it says nothing."""
     text = " ".join(str(error).split("\n", 1)[0].split()) or type(error).__name__
-    return cut(text, limit)
+    return cut(re.sub(r"://[^/\s]*@", "://", text), limit)
 
 
 def cut(text: str, limit: int) -> str:
@@ -153,6 +157,25 @@ def _make_embedded(database: Path) -> None:
             f"{database}: cannot be made or opened ({one_line(error)}); "
             "run from a folder you can write to, or set MLFLOW_TRACKING_URI"
         ) from error
+
+
+def search_cells(client: MlflowClient, store: Store, condition: str = "") -> Iterator[Run]:
+    """The runs of cells in all experiments, newest first; `condition` in MLflow's filter language.
+
+    Raises LedgerError when the store does not answer."""
+    query = " and ".join(part for part in ("tags.`run.kind` = 'cell'", condition) if part)
+    order = ["attributes.start_time DESC"]
+    token: str | None = None
+    try:
+        ids = [e.experiment_id for e in client.search_experiments(max_results=1000)]
+        while ids:
+            page = client.search_runs(ids, query, max_results=500, order_by=order, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+    except Exception as error:
+        raise LedgerError(unreachable(store, error)) from error
 
 
 def unreachable(store: Store, error: Exception) -> str:
