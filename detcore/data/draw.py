@@ -4,9 +4,9 @@ makes it not trivial.
 Shape legend: S side of the square image, M objects.
 
 What makes it hard: sizes over a factor of five, any rotation, low contrast, textures on objects and
-background, some occlusion, and distractors (bars and soft blobs) that belong to no class. What keeps
-it learnable by a small net in a minute on one core: four classes, clean outlines, and hues that lean
-strongly to a class, though a faint tint leaves only the outline to tell.
+background, some occlusion, and distractors (bars and soft blobs) that belong to no class. What
+keeps it learnable by a small net in a minute on one core: four classes, clean outlines, and hues
+that lean strongly to a class, though a faint tint leaves only the outline to tell.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def _sides(rng: np.random.Generator, size: int) -> list[float]:
     if rng.random() < EMPTY_SHARE:
         return []
     count = rng.integers(OBJECTS[0], OBJECTS[1] + 1)
-    usual = np.exp(rng.uniform(*np.log(SIDE), count))
-    large = rng.uniform(*LARGE_SIDE, count)
+    usual = np.exp(rng.uniform(np.log(SIDE[0]), np.log(SIDE[1]), count))
+    large = rng.uniform(LARGE_SIDE[0], LARGE_SIDE[1], count)
     return sorted((size * np.where(rng.random(count) < LARGE_SHARE, large, usual)).tolist())[::-1]
 
 
@@ -155,7 +155,8 @@ def _colours(
 def _background(rng: np.random.Generator, size: int) -> np.ndarray:
     base = rng.uniform(50, 205) + rng.normal(0, 18, 3)
     canvas = np.zeros((size, size, 3), np.float32) + base.astype(np.float32)
-    canvas += _smooth_noise(rng, (size, size), size / rng.integers(2, 5), 3) * rng.uniform(5, 25)
+    patches = size / float(rng.integers(2, 5))
+    canvas += _smooth_noise(rng, (size, size), patches, 3) * rng.uniform(5, 25)
     canvas += _smooth_noise(rng, (size, size), rng.uniform(4, 12), 1) * rng.uniform(2, 14)
     return canvas
 

@@ -202,7 +202,7 @@ def _in_processes(
 
 def _die_with_parent(worker: int) -> None:
     """A loader's parent in the system's eyes is the fork server, which outlives a training process
-    that was killed; so torch's own watchdog sees nothing, and this one waits for the real parent."""
+    that was killed; so torch's watchdog sees nothing, and this one waits for the real parent."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -16,7 +16,7 @@ from typing import Any
 from detcore.config.schema import Shapes
 from detcore.data.folder import DataError
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raise this by one in every change that alters a pixel or a box; caches and results of older
 versions are then not used."""
 

@@ -66,10 +66,11 @@ def train_sample(
     data: Data,
     rng: np.random.Generator,
 ) -> Sample:
-    """One training view. The draws are made in a fixed order whatever the settings, so that arms
+    """One training view. The draws are the same whatever the settings, so that arms
     stay paired."""
-    side = data.input.train_short_sides[rng.integers(len(data.input.train_short_sides))]
-    flipped = rng.random() < data.flip
+    sides, draw = data.input.train_short_sides, rng.random(2)  # integers(1) would draw nothing
+    side = sides[int(draw[0] * len(sides))]
+    flipped = draw[1] < data.flip
     height, width = pixels.shape[:2]
     size = input_size(height, width, side, data.input.train_max_side)
     pixels, boxes, scale = resize(pixels, boxes, size)

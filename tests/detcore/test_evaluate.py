@@ -1,0 +1,215 @@
+"""The 12 COCO metrics: against pycocotools run by a script of its own, an example by hand, and the
+border cases."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from detcore.config.schema import CocoFolder, Data, InputSize, Shapes
+from detcore.data.coco import CocoSplit, open_split
+from detcore.data.loader import eval_batches
+from detcore.data.shapes import ensure_shapes
+from detcore.evaluate import coco_metrics, to_coco_results, write_results
+from detcore.result import METRICS
+from tests.detcore.data.builders import SHARED, box, coco, folder, record, write_split
+
+ORACLE = """
+import json, sys
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+truth = COCO(sys.argv[1])
+run = COCOeval(truth, truth.loadRes(sys.argv[2]), "bbox")
+run.evaluate(); run.accumulate(); run.summarize()
+json.dump(run.stats.tolist(), open(sys.argv[3], "w"))
+"""
+
+
+def oracle(annotations: Path, results: Path, out: Path) -> dict[str, float]:
+    """What pycocotools alone says about two files."""
+    command = [sys.executable, "-c", ORACLE, str(annotations), str(results), str(out)]
+    subprocess.run(command, check=True, capture_output=True)
+    return dict(zip(METRICS, json.loads(out.read_text()), strict=True))
+
+
+def perfect(split: CocoSplit, data: Data) -> list[dict]:
+    """The ground truth of every evaluation batch, handed back as detections of score 1."""
+    results = []
+    for batch in eval_batches(split, data, batch=3, rank=0, world=1, workers=0):
+        found = []
+        for boxes, labels in zip(batch.boxes, batch.labels, strict=True):
+            real = labels >= 0
+            found.append((boxes[real], torch.ones(int(real.sum())), labels[real]))
+        results += to_coco_results(
+            found, batch.image_ids, batch.scales, batch.sizes, split.category_ids
+        )
+    return results
+
+
+def random_results(split: CocoSplit, seed: int = 0) -> list[dict]:
+    """True boxes shaken, some with a wrong class, and noise: all metrics end between 0 and 1."""
+    rng = np.random.default_rng(seed)
+    results = []
+    for i, image_id in enumerate(split.image_ids.tolist()):
+        height, width = split.sizes[i]
+        boxes, labels = split.objects(i)
+        noise = np.sort(rng.uniform(0, 1, (6, 2, 2)), axis=1).reshape(6, 4)
+        noise *= [width, height, width, height]
+        shaken = boxes + rng.normal(0, 3, boxes.shape)
+        for x1, y1, x2, y2 in np.concatenate([shaken, noise]).tolist():
+            label = rng.integers(len(split.category_ids))
+            if labels.size and rng.random() < 0.7:
+                label = rng.choice(labels)
+            results.append(
+                {
+                    "image_id": image_id,
+                    "category_id": split.category_ids[label],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "score": float(rng.random()),
+                }
+            )
+    return results
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    root = ensure_shapes(Shapes(2, 24, size=128), tmp_path_factory.mktemp("cache"))
+    # 100 pixels from 128: boxes come back through a scale that is no round number
+    sides = InputSize((100,), 100, 100, 100)
+    return Data(source=CocoFolder(root=str(root)), input=sides)
+
+
+def real(name: str) -> Data:
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"needs the data set {name} in shared/data beside the checkout")
+    sides = InputSize((200,), 300, 200, 300)
+    return Data(source=CocoFolder(root=str(SHARED / name)), input=sides)
+
+
+def test_perfect_detections_score_one(shapes: Data) -> None:
+    split = open_split(shapes, "val")
+    metrics = coco_metrics(split, perfect(split, shapes))
+    assert tuple(metrics) == METRICS
+    assert [metrics[m] for m in ("mAP", "AP50", "AP75", "AR100")] == pytest.approx([1] * 4)
+
+
+def test_perfect_detections_on_coco_with_gaps_crowd_and_empty_images() -> None:
+    data = real("coco_mini_small")
+    split = open_split(data, "val")
+    results = perfect(split, data)
+    assert max(r["category_id"] for r in results) > 80  # ids go to 90, classes to 79
+    assert coco_metrics(split, results)["mAP"] == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["shapes", "bccd", "coco_mini_small"])
+def test_equal_to_pycocotools_on_the_dumped_file(
+    name: str, shapes: Data, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    split = open_split(shapes if name == "shapes" else real(name), "val")
+    results = random_results(split)
+    write_results(tmp_path / "detections.json", results)
+    metrics = coco_metrics(split, results)
+    assert capfd.readouterr().out == ""
+    expected = oracle(split.annotation_file, tmp_path / "detections.json", tmp_path / "stats.json")
+    assert metrics == expected  # every digit
+    assert 0 < metrics["mAP"] < 0.9
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_average_precision_by_hand() -> None:
+    """One class, four objects of 50 x 50; by falling score: hit, miss, hit, hit (IoU 0.64).
+
+    At IoU .5 the precisions at the recalls 1/4, 2/4, 3/4 are 1, 2/3, 3/4, so the interpolated one
+    is 1 up to recall .25 (26 of the 101 points), 3/4 up to .75 (50 points), and 0 beyond. At .65
+    and above the last hit is a miss: 26 points at 1 and 25 points at 2/3.
+    """
+    truth = coco(
+        [record(1, (640, 480))],
+        [box(k + 1, 1, 1, [100 * k, 0, 50, 50]) for k in range(4)],
+        ids=(1,),
+    )
+    found = [
+        ([0, 0, 50, 50], 0.9),
+        ([300, 300, 50, 50], 0.8),
+        ([100, 0, 50, 50], 0.7),
+        ([200, 0, 50, 32], 0.6),
+    ]
+    results = [{"image_id": 1, "category_id": 1, "bbox": b, "score": score} for b, score in found]
+    low, high = (26 + 50 * 0.75) / 101, (26 + 25 * 2 / 3) / 101
+    metrics = coco_metrics(truth, results)
+    assert metrics["AP50"] == pytest.approx(low)
+    assert metrics["AP75"] == pytest.approx(high)
+    assert metrics["mAP"] == pytest.approx((3 * low + 7 * high) / 10)  # .5 .55 .6 and .65 to .95
+    assert metrics["AR1"] == pytest.approx(1 / 4)
+    assert metrics["AR100"] == pytest.approx((3 * 3 / 4 + 7 * 2 / 4) / 10)
+    assert metrics["AP_medium"] == pytest.approx(metrics["mAP"])
+    assert metrics["AP_small"] == metrics["AP_large"] == -1
+
+
+def test_a_detection_in_a_crowd_region_is_neither_hit_nor_miss() -> None:
+    truth = coco(
+        [record(1, (640, 480))],
+        [box(1, 1, 1, [0, 0, 50, 50]), box(2, 1, 1, [100, 100, 300, 300], iscrowd=1)],
+    )
+    inside = {"image_id": 1, "category_id": 1, "bbox": [150, 150, 40, 40], "score": 0.9}
+    hit = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.5}
+    assert coco_metrics(truth, [inside, hit])["mAP"] == pytest.approx(1)
+    truth["annotations"][1]["iscrowd"] = 0
+    assert coco_metrics(truth, [inside, hit])["mAP"] < 0.5
+
+
+def test_no_results_are_zeros_where_there_was_something_to_find() -> None:
+    truth = coco([record(1, (640, 480))], [box(1, 1, 1, [0, 0, 50, 50])])
+    metrics = coco_metrics(truth, [])
+    assert metrics["mAP"] == metrics["AR100"] == metrics["AP_medium"] == 0
+    assert metrics["AP_small"] == metrics["AR_large"] == -1
+    empty = coco_metrics(coco([record(1)], []), [])
+    assert set(empty.values()) == {-1}
+
+
+def test_files_without_area_and_crowd_flags_are_evaluated(tmp_path: Path) -> None:
+    bare = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50]}
+    found = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.5}
+    metrics = coco_metrics(coco([record(1, (64, 64))], [bare]), [found])
+    assert metrics["mAP"] == metrics["AP_medium"] == pytest.approx(1)
+    assert found == {"image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.5}
+
+
+def test_skipped_images_are_no_missed_objects(tmp_path: Path) -> None:
+    images = [record(i) for i in range(4)]
+    boxes = [box(i + 1, i, 1, [2, 2, 20, 20]) for i in range(4)]
+    write_split(tmp_path, "val", coco(images, boxes))
+    (tmp_path / "val" / "2.png").write_bytes(b"")
+    data = folder(tmp_path, on_bad_image="skip")
+    split = open_split(data, "val")
+    assert split.skipped_images == (2,)
+    assert coco_metrics(split, perfect(split, data))["mAP"] == pytest.approx(1)
+
+
+def test_boxes_return_to_original_pixels_clipped_and_with_their_category_ids() -> None:
+    # image 7: 200 high, 100 wide, seen at 100 x 80, so y is halved and x multiplied by 0.8
+    found = (
+        torch.tensor([[8.0, 10.0, 40.0, 60.0], [-5.0, 0.0, 90.0, 101.0], [0, 0, float("nan"), 1]]),
+        torch.tensor([0.75, 0.5, 0.25]),
+        torch.tensor([1, 0, 0]),
+    )
+    nothing = (torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    results = to_coco_results(
+        [nothing, found],
+        torch.tensor([3, 7]),
+        torch.tensor([[1.0, 1.0], [0.5, 0.8]]),
+        torch.tensor([[64, 64], [100, 80]]),
+        (4, 90),
+    )
+    assert [(r["image_id"], r["category_id"], r["score"]) for r in results] == [
+        (7, 90, 0.75),
+        (7, 4, 0.5),
+    ]
+    assert results[0]["bbox"] == pytest.approx([10, 20, 40, 100])
+    assert results[1]["bbox"] == [0, 0, 100, 200]
