@@ -95,6 +95,7 @@ def train(
 
     points = _Points(workdir / "metrics.jsonl", first_step, gang, report)
     if gang.is_first:
+        (workdir / "result.json").unlink(missing_ok=True)  # an earlier attempt's
         (workdir / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
 
     def save(step: int) -> None:

@@ -13,12 +13,16 @@ from orchestrator.gang import Job
 from orchestrator.supervisor import bundles, run_cell
 
 
+LOST_RETRIES = 3  # further attempts after a gang's process or node has gone
+
+
 class Recorder(Protocol):
     """Who is told what happens to the cells (the ledger and the progress display, joined in orchestrator.run)."""
 
     def started(self, job: Job, ray_tags: dict[str, str]) -> None: ...
     def points(self, job: Job, points: list[dict[str, Any]]) -> None: ...
     def ended(self, job: Job, end: dict[str, Any]) -> None: ...
+    def tick(self) -> None: ...
 
 
 def run_cells(
@@ -27,7 +31,7 @@ def run_cells(
     *,
     name: str,
     max_concurrent: int | None = None,
-    retries: int = 2,
+    retries: int = LOST_RETRIES,
 ) -> None:
     """Run every job to its end. Large gangs go first (small ones would otherwise overtake them for ever); within a size the
     given order holds. A gang whose process or node dies is started again from its checkpoint, up to `retries` times.
@@ -64,6 +68,9 @@ def _listener(recorder: Recorder) -> Any:
     from ray import tune
 
     class Listener(tune.Callback):  # type: ignore[misc]
+        def __reduce__(self) -> Any:
+            return tune.Callback, ()  # Tune saves its callbacks; the recorder is this process's own
+
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
         ) -> None:
@@ -75,9 +82,10 @@ def _listener(recorder: Recorder) -> Any:
             }
             handlers[result["event"]]()
 
-        def on_trial_recover(
-            self, iteration: int, trials: list[Any], trial: Any, **_: Any
-        ) -> None:
+        def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+            recorder.tick()
+
+        def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
             recorder.ended(trial.config["job"], _lost(trial, again=True))
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:

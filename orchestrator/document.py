@@ -37,6 +37,9 @@ KEYS = (
 class SweepError(ValueError):
     """A mistake in a sweep file or an argument: one line with the place, problem and choices."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
+
 
 @dataclass(frozen=True)
 class Document:
@@ -132,7 +135,7 @@ def split_argument(argument: str, option: str = "--set") -> tuple[str, Any]:
         raise SweepError(f"{option} {argument}: write it as key=value, for example optim.lr=0.01")
     try:
         return key, _numbers(yaml.safe_load(text))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError, ValueError):
         raise SweepError(f"{option} {argument}: {text!r} is not a YAML value") from None
 
 

@@ -15,6 +15,7 @@ from orchestrator.gang import Job, Rank
 SUPERVISOR_BUNDLE = {"node:__internal_head__": 0.001}
 """Supervisors live on the head node, where they survive the loss of any other, and take no CPU away from training."""
 
+RETRIED = ("crashed", "timeout")  # another attempt from the checkpoint may end otherwise
 POLL_S = 0.2
 GRACE_S = 5.0  # how long a rank's error waits for the death that may have caused it
 
@@ -79,10 +80,13 @@ def run_cell(params: dict[str, Any]) -> None:
 
     job: Job = params["job"]
     try:
-        end = _run(job, tune.report)
-        if "fault" in end:
-            _Pool.drop()
-        tune.report({"event": "end", "cell": job["id"], **end})
+        for retries_left in reversed(range(1 + job["crash_retries"])):
+            end = _run(job, tune.report)
+            if "fault" in end:
+                _Pool.drop()  # whatever went wrong may live on in the processes
+            tune.report({"event": "end", "cell": job["id"], **end})
+            if "result" in end or end["fault"]["outcome"] not in RETRIED or not retries_left:
+                return
     except BaseException:
         _Pool.drop()
         raise

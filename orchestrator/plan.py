@@ -1,0 +1,186 @@
+"""What a sweep comes to: its cells with their ids, and which of them have settled already."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detcore.config import CODE_VERSION, to_dict
+from detcore.data.fingerprint import data_fingerprint
+from detcore.data.folder import DataError
+from orchestrator.expand import Cell, expand, filter_cells
+from orchestrator.gang import Job
+from orchestrator.identity import cell_id
+from orchestrator.spec import Sweep, load_sweep
+
+if TYPE_CHECKING:
+    from orchestrator.runs import CellInfo, Settled
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell, its content hash, and the fingerprint of the data it is trained on."""
+
+    id: str
+    cell: Cell
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    sweep: Sweep
+    cells: tuple[Planned, ...]
+    folder: Path  # one folder for each cell's files, named by its id
+    settled: Mapping[str, Settled] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> list[str]:
+        return [planned.id for planned in self.cells]
+
+    @property
+    def todo(self) -> list[Planned]:
+        """The cells to train, in the order of the plan."""
+        return [planned for planned in self.cells if planned.id not in self.settled]
+
+    @property
+    def axes(self) -> dict[str, list[Any]]:
+        """The levels that occur, in the order of the sweep file."""
+        there = {name: {p.cell.axes[name] for p in self.cells} for name in self.cells[0].cell.axes}
+        return {
+            axis.name: [v.label for v in axis.levels if v.label in there[axis.name]]
+            for axis in self.sweep.axes
+        }
+
+    def reconciled(self, settled: Mapping[str, Settled]) -> Plan:
+        return replace(self, settled=settled)
+
+    def job(self, planned: Planned) -> Job:
+        """The cell as its gang gets it: plain data."""
+        cell = planned.cell
+        return {
+            "id": planned.id,
+            "label": cell.label,
+            "config": to_dict(cell.config),
+            "folder": str(self.folder / planned.id),
+            "ranks": cell.resources.workers,
+            "cpus_per_worker": cell.resources.cpus_per_worker,
+            "gpus_per_worker": cell.resources.gpus_per_worker,
+            "hang_timeout_s": self.sweep.failure.hang_timeout_s,
+            "crash_retries": self.sweep.failure.crash_retries,
+        }
+
+    def info(self, planned: Planned) -> CellInfo:
+        """The cell as the ledger records it."""
+        from orchestrator.runs import CellInfo
+
+        cell = planned.cell
+        return CellInfo(
+            id=planned.id,
+            label=cell.label,
+            axes=cell.axes,
+            seed=cell.seed,
+            ref=cell.ref,
+            config=to_dict(cell.config),
+            base_config=to_dict(self.sweep.base),
+            resources=vars(cell.resources),
+            provenance={"data.fingerprint": planned.fingerprint, "code.version": CODE_VERSION},
+        )
+
+    def status(self, planned: Planned) -> str:
+        """The outcome of a settled cell, else `waiting`."""
+        return self.settled[planned.id].outcome if planned.id in self.settled else "waiting"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "sweep": self.sweep.name,
+            "question": self.sweep.question,
+            "baseline": self.sweep.baseline,
+            "cells": [
+                {
+                    "id": p.id,
+                    "label": p.cell.label,
+                    "ref": p.cell.ref,
+                    "axes": p.cell.axes,
+                    "seed": p.cell.seed,
+                    "resources": vars(p.cell.resources),
+                    "status": self.status(p),
+                }
+                for p in self.cells
+            ],
+        }
+
+    def headline(self) -> str:
+        arms = len({p.cell.arm_label for p in self.cells})
+        seeds = len({p.cell.seed for p in self.cells})
+        settled = len(self.cells) - len(self.todo)
+        sizes = Counter(_size(p.cell) for p in self.cells)
+        question = f"\n{self.sweep.question}" if self.sweep.question else ""
+        return (
+            f"{self.sweep.name}{question}\n{len(self.cells)} cells ({arms} arms, {seeds} seeds): "
+            f"{settled} settled before, {len(self.todo)} to run; "
+            + ", ".join(f"{n} of {size}" for size, n in sizes.items())
+        )
+
+    def to_text(self) -> str:
+        width = max(len(p.cell.label) for p in self.cells)
+        lines = [
+            f"{p.id}  {p.cell.label:<{width}}  {_size(p.cell)}  {self.status(p)}"
+            for p in self.cells
+        ]
+        return "\n".join([self.headline(), "", *lines, *(["", *self.notes] if self.notes else [])])
+
+
+def make_plan(
+    file: Path,
+    *,
+    profile: str | None = None,
+    data: Path | None = None,
+    overrides: Sequence[str] = (),
+    only: str | None = None,
+    need_data: bool = True,
+    root: Path | None = None,
+) -> Plan:
+    """Read the sweep and hash its cells. Files of cells go below `root` (default: the working folder).
+
+    Raises SweepError for mistakes in the file or the arguments and DataError when the data are not there; with
+    `need_data=False` absent data are noted in the plan instead, and the ids are then not those of the real run.
+    """
+    sweep = load_sweep(file, profile=profile, overrides=overrides, data=data)
+    cells = expand(sweep)
+    if only is not None:
+        cells = filter_cells(cells, only)
+    fingerprints, notes = _fingerprints(cells, need_data)
+    planned = tuple(
+        Planned(cell_id(c.config, print_), c, print_)
+        for c, print_ in zip(cells, fingerprints, strict=True)
+    )
+    folder = (root or Path.cwd()).resolve() / "mlruns" / "cells"
+    return Plan(sweep, planned, folder, notes=tuple(notes))
+
+
+def _fingerprints(cells: Iterable[Cell], need_data: bool) -> tuple[list[str], list[str]]:
+    known: dict[Any, str] = {}
+    notes = []
+    prints = []
+    for cell in cells:
+        source = cell.config.data.source
+        if source not in known:
+            try:
+                known[source] = data_fingerprint(source)
+            except DataError as error:
+                if need_data:
+                    raise
+                known[source] = "absent"
+                notes.append(f"note: {error}; the ids above are not those of a real run")
+        prints.append(known[source])
+    return prints, notes
+
+
+def _size(cell: Cell) -> str:
+    r = cell.resources
+    what = f"{r.gpus_per_worker:g} GPU" if r.gpus_per_worker else f"{r.cpus_per_worker:g} CPU"
+    return f"{r.workers} × {what}"

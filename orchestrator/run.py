@@ -1,0 +1,165 @@
+"""Run a sweep: expand it, see what has settled, train the rest, print the ablation table.
+
+    python -m orchestrator.run SWEEP.yaml [--profile NAME] [--data DIR] [--set a.b=c] [--only EXPR] [--dry-run [--json]]
+
+Running the same command again goes on where it stopped: what MLflow has as settled is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from detcore.data.folder import DataError
+from orchestrator.plan import Plan, make_plan
+from orchestrator.spec import SweepError
+
+EXIT_SETTLED, EXIT_FAULTS, EXIT_MISTAKE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parse(argv)
+    screen = Console(file=sys.stderr, highlight=False)
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return _run(args, screen)
+    except KeyboardInterrupt:
+        screen.print("Interrupted. What has settled is kept; the same command goes on from here.")
+        return EXIT_INTERRUPTED
+    except (SweepError, DataError, ValueError) as error:
+        if not isinstance(error, _user_errors()):
+            raise
+        print(error, file=sys.stderr)
+        return EXIT_MISTAKE
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _run(args: argparse.Namespace, screen: Console) -> int:
+    plan = make_plan(
+        args.sweep,
+        profile=args.profile,
+        data=args.data,
+        overrides=args.set,
+        only=args.only,
+        need_data=not args.dry_run,
+    )
+    from orchestrator.ledger import (
+        open_ledger,
+    )  # MLflow takes seconds to import: mistakes come first
+
+    ledger = open_ledger(plan.sweep.name, create=not args.dry_run)
+    ledger.say = lambda text: screen.print(text, markup=False)
+    plan = plan.reconciled(ledger.settled(plan.ids))
+    if args.dry_run:
+        print(json.dumps(plan.to_json(), indent=1) if args.json else plan.to_text())
+        return EXIT_SETTLED
+
+    from orchestrator.recorder import Recorder, close_orphans
+
+    if close_orphans(ledger, plan, screen):
+        plan = plan.reconciled(ledger.settled(plan.ids))
+    screen.print(plan.headline(), markup=False)
+    with Recorder(ledger, plan, screen) as recorder:
+        if plan.todo:
+            _train(args, plan, recorder, screen)
+    print(recorder.report())
+    screen.print(_next_commands(plan, ledger.ui_command()), markup=False, soft_wrap=True)
+    return EXIT_SETTLED if recorder.all_settled else EXIT_FAULTS
+
+
+def _train(args: argparse.Namespace, plan: Plan, recorder: Any, screen: Console) -> None:
+    from orchestrator.campaign import run_cells
+    from orchestrator.cluster import connected, refuse_impossible
+
+    jobs = [plan.job(planned) for planned in plan.todo]
+    largest = max(job["ranks"] * job["cpus_per_worker"] for job in jobs)
+    screen.print("starting Ray ..." if not args.address else f"joining Ray at {args.address} ...")
+    with connected(args.address, largest) as cluster:
+        refuse_impossible(jobs, cluster)
+        if cluster.dashboard:
+            token = "  (asks for a token once: ray get-auth-token)" if cluster.needs_token else ""
+            screen.print(f"Ray dashboard: {cluster.dashboard}{token}", soft_wrap=True)
+        recorder.watching(cluster)
+        run_cells(jobs, recorder, name=plan.sweep.name, max_concurrent=args.max_concurrent)
+
+
+def _next_commands(plan: Plan, browse: str) -> str:
+    look = (
+        f"open     {browse}"
+        if browse.startswith("http")
+        else f"{browse}   then http://127.0.0.1:5000"
+    )
+    return (
+        f"\nDetails of every cell (curves, configs, failures):\n  {look}\n"
+        f"Files of the cells (detections, logs, checkpoints):\n  {plan.folder}\n"
+        f"While a sweep runs, watch its jobs in the Ray dashboard: http://127.0.0.1:8265"
+    )
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m orchestrator.run",
+        description="Run a sweep and print its ablation table. What has settled is not run again.",
+        epilog="Exit codes: 0 every cell settled (a diverged cell is a result), 1 some cells faulted, "
+        "2 a mistake in the sweep file or the arguments, 130 interrupted.",
+    )
+    add = parser.add_argument
+    add("sweep", type=Path, help="the sweep file, for example sweeps/norm_vs_batchsize.yaml")
+    add("--profile", help="a profile of the sweep file, for example coco")
+    add("--data", type=Path, metavar="DIR", help="train on this COCO-format folder instead")
+    add("--set", action="append", default=[], metavar="a.b=c", help="change a setting; repeatable")
+    add(
+        "--only",
+        metavar="EXPR",
+        help="only these cells, e.g. \"norm == 'gn' and batch_per_gpu <= 2\"",
+    )
+    add(
+        "--dry-run",
+        action="store_true",
+        help="show the cells and what is left to do; start nothing",
+    )
+    add("--json", action="store_true", help="with --dry-run: JSON on standard output, nothing else")
+    add("--max-concurrent", type=_at_least_one, metavar="N", help="cells at once, at most")
+    add(
+        "--address",
+        metavar="HOST:PORT",
+        help="a running Ray cluster (default: RAY_ADDRESS, else this machine)",
+    )
+    args = parser.parse_args(argv)
+    if args.json and not args.dry_run:
+        parser.error("--json goes with --dry-run")
+    return args
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, is {text!r}")
+    return int(text)
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    """Errors that are a person's to mend, each one line; any other is a bug and shows its traceback."""
+    kinds: list[type[Exception]] = [SweepError, DataError]
+    for module, name in (
+        ("orchestrator.store", "LedgerError"),
+        ("orchestrator.cluster", "ClusterError"),
+    ):
+        if module in sys.modules:
+            kinds.append(getattr(sys.modules[module], name))
+    return tuple(kinds)
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
