@@ -15,9 +15,16 @@ from PIL import Image, ImageOps
 
 from detcore.data.folder import DataError
 
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error)
-"""What Pillow raises on files that are truncated or are no images (SyntaxError comes from its PNG
-reader)."""
+BROKEN = (
+    OSError,
+    SyntaxError,  # from its PNG reader
+    ValueError,
+    EOFError,
+    IndexError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+"""What Pillow raises on files that are truncated, are no images, or claim a gigantic size."""
 
 
 def read_image(path: Path, height: int, width: int) -> np.ndarray:

@@ -122,6 +122,16 @@ def test_broken_files_are_named_and_found_by_the_quick_look(tmp_path: Path, case
     assert problem_of(file, 64, 80) is not None
 
 
+def test_a_file_that_claims_a_gigantic_size_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(png())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # Pillow refuses twice this
+    with pytest.raises(DataError, match=r"a\.png: the image cannot be read: Image size"):
+        read_image(tmp_path / "a.png", 64, 80)
+    assert problem_of(tmp_path / "a.png", 64, 80) is not None
+
+
 def test_whole_files_have_no_problem_and_absent_ones_do(tmp_path: Path) -> None:
     for name, content in (("a.jpg", jpeg()), ("a.png", png())):
         (tmp_path / name).write_bytes(content)
