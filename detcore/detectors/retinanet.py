@@ -61,7 +61,7 @@ class RetinaNet(nn.Module):
         index, state = self.matcher(anchors, boxes, labels >= 0)
         positive = state == POSITIVE
         num_pos = positive.sum().float()
-        anchor_labels = torch.where(positive, labels.gather(1, index), -1)
+        anchor_labels = labels.gather(1, index).masked_fill(~positive, -1)
         is_class = anchor_labels[..., None] == torch.arange(self.num_classes, device=labels.device)
         targets = boxes.gather(1, index[..., None].expand(-1, -1, 4))
         targets = torch.where(positive[..., None], targets, anchors)  # a proper box everywhere

@@ -20,6 +20,6 @@ def focal_loss(
     """
     # with m = -logit for the anchor's class and +logit for the others: 1 - p_t = sigmoid(m) and
     # -log p_t = softplus(m)
-    m = torch.where(is_class, -logits, logits)
-    alpha_t = torch.where(is_class, alpha, 1 - alpha)
+    m = logits * torch.ones_like(logits).masked_fill_(is_class, -1)
+    alpha_t = torch.full_like(logits, 1 - alpha).masked_fill_(is_class, alpha)
     return (alpha_t * weight[..., None] * torch.sigmoid(m) ** gamma * F.softplus(m)).sum()

@@ -40,5 +40,6 @@ class MaxIouMatcher:
         if self.cfg.rescue:
             highest = iou.amax(dim=2, keepdim=True)
             positive = positive | ((iou == highest) & (highest > 0)).any(dim=1)
-        background = torch.where(best < self.cfg.low, BACKGROUND, IGNORED)
-        return index, torch.where(positive, POSITIVE, background).to(torch.int8)
+        state = torch.full_like(index, IGNORED, dtype=torch.int8)
+        state.masked_fill_(best < self.cfg.low, BACKGROUND).masked_fill_(positive, POSITIVE)
+        return index, state

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou, generalized_box_iou_loss, nms, sigmoid_focal_loss
 
@@ -228,6 +231,41 @@ def test_nothing_above_the_threshold_is_an_empty_list() -> None:
     for boxes, scores, labels in model.detect(model(images), torch.full((3, 2), 64)):
         assert boxes.shape == (0, 4)
         assert scores.shape == labels.shape == (0,)
+
+
+class NoHostWait(TorchDispatchMode):
+    """Refuses the operations that would stop the host if the tensors were on a GPU."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique"):
+            raise AssertionError(f"{func} waits for the GPU")
+        if name in ("index", "index_put", "index_put_"):
+            assert not any(i is not None and i.dtype == torch.bool for i in args[1]), "mask index"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("box_loss", [schema.HuberLoss(), schema.GiouLoss()])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        schema.BatchNorm(),
+        schema.FrozenBatchNorm(),
+        schema.GroupNorm(groups=4),
+        schema.EvoNormS0(groups=4),
+    ],
+)
+def test_a_step_has_no_operation_that_waits(norm: schema.NormAct, box_loss: schema.BoxLoss) -> None:
+    model = build(norm, box_loss)
+    images, boxes, labels = batch()
+    with NoHostWait():
+        total(model.losses(model(images), boxes, labels)).backward()
+
+
+@pytest.mark.parametrize("waits", [lambda x: x.sum().item(), lambda x: x[x > 0], torch.nonzero])
+def test_the_guard_above_sees_a_wait(waits: Callable[[Tensor], Any]) -> None:
+    with pytest.raises(AssertionError), NoHostWait():
+        waits(torch.randn(3))
 
 
 @pytest.mark.gpu
