@@ -71,6 +71,8 @@ def read_document(file: Path) -> Document:
         raise SweepError(str(error)) from None
     except RecursionError:
         raise SweepError(f"{file}: is nested too deeply") from None
+    except ValueError as error:  # a date such as 2026-02-30
+        raise SweepError(f"{file}: a value cannot be read: {error}") from None
     if read.data is None:
         raise SweepError(f"{file}: is empty")
     if not isinstance(read.data, dict):

@@ -1,4 +1,5 @@
-"""From nested dicts to the frozen dataclasses of `schema` and back, with errors a user can act on."""
+"""From nested dicts to the frozen dataclasses of `schema` and back, with errors a user can act
+on."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ Path = tuple[str, ...]
 
 
 class ConfigError(ValueError):
-    """A mistake in a config. `path` is the key it concerns, `problem` the sentence without the key."""
+    """A mistake in a config. `path` is the key it concerns, `problem` the sentence without the
+    key."""
 
     def __init__(self, path: Path, problem: str) -> None:
         self.path = path
@@ -24,14 +26,16 @@ class ConfigError(ValueError):
 
 
 def nearest(word: str, choices: list[str]) -> str:
-    """'did you mean ...? ' for a close match, and all the choices; for the end of an error message."""
+    """'did you mean ...? ' for a close match, and all the choices; for the end of an error
+    message."""
     close = difflib.get_close_matches(word, choices, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}choices: {', '.join(choices)}"
 
 
 def from_dict(cls: type[T], data: Any, path: Path = ()) -> T:
-    """Build `cls` from `data`; raises ConfigError for an unknown key, a wrong type or a value out of range."""
+    """Build `cls` from `data`; raises ConfigError for an unknown key, a wrong type or a value out
+    of range."""
     value = _convert(cls, data, path)
     assert isinstance(value, cls)
     return value
@@ -47,7 +51,8 @@ def to_dict(config: Any) -> Any:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`. A value that names its `kind` (or is not a mapping) replaces; other mappings merge by key."""
+    """`over` laid on `base`. A value that names its `kind` (or is not a mapping) replaces; other
+    mappings merge by key."""
     out = dict(base)
     for key, value in over.items():
         below = out.get(key)
@@ -134,6 +139,8 @@ def _kinds(cls: type) -> tuple[str, ...]:
 
 def _convert(hint: Any, data: Any, path: Path) -> Any:
     if hint is float and isinstance(data, int) and not isinstance(data, bool):
+        if abs(data) > 1e300:
+            raise ConfigError(path, "the number is too large")
         return float(data)
     if hint in _SCALARS:
         return _scalar(hint, data, path)
@@ -196,7 +203,7 @@ def _component(members: list[type], data: Any, path: Path) -> Any:
         if "kind" not in data and len(by_kind) > 1:
             raise ConfigError(path, f"`kind` is missing; choices: {', '.join(by_kind)}")
         kind = data.get("kind", next(iter(by_kind)))
-        if kind not in by_kind:
+        if not isinstance(kind, str) or kind not in by_kind:
             raise ConfigError(
                 (*path, "kind"), f"unknown kind {kind!r}; {nearest(str(kind), list(by_kind))}"
             )
