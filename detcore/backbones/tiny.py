@@ -17,7 +17,7 @@ class TinyBackbone(nn.Module):
     """Two stride-2 convolutions to stride 4 (w, then 2w channels), then one stage for each of C3,
     C4, C5 (2w, 4w, 4w).
 
-    A 128 px image costs 14 million multiply-adds at w = 16.
+    A 128 px image costs 16 million multiply-adds at w = 16.
     """
 
     def __init__(self, cfg: schema.TinyBackbone) -> None:
