@@ -1,4 +1,5 @@
-"""Everything a run needs to go on as if it had never stopped, in one file that is either whole or absent."""
+"""Everything a run needs to go on as if it had never stopped, in one file that is either whole or
+absent."""
 
 from __future__ import annotations
 
@@ -15,9 +16,10 @@ from detcore.distributed import Gang
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """The state of every random generator of this process, as tensors, tuples and numbers (no pickled classes)."""
+    """The state of every random generator of this process, as tensors, tuples and numbers (no
+    pickled classes)."""
     version, internal, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
@@ -55,9 +57,11 @@ def save(
     gang: Gang,
     device: torch.device,
 ) -> None:
-    """Write the state after `step` optimiser steps. Called by every rank: generators and buffers differ between ranks.
+    """Write the state after `step` optimiser steps. Called by every rank: generators and buffers
+    differ between ranks.
 
-    The data order needs no state: a batch is a function of (seed, step, rank). `key` names the config the state belongs to.
+    The data order needs no state: a batch is a function of (seed, step, rank). `key` names the
+    config the state belongs to.
     """
     mine = {"random": random_state(device), "buffers": _cpu(dict(model.named_buffers()))}
     ranks = gang.gather(mine)
@@ -89,7 +93,8 @@ def load(
     gang: Gang,
     device: torch.device,
 ) -> tuple[int, float, dict[str, Any]] | None:
-    """Restore what `save` wrote; returns (step, seconds spent before, monitor state), or None where there is no checkpoint.
+    """Restore what `save` wrote; returns (step, seconds spent before, monitor state), or None where
+    there is no checkpoint.
 
     Raises ValueError when the file is damaged or belongs to another config or number of ranks.
     """
@@ -103,7 +108,8 @@ def load(
         ) from None
     if state["key"] != key or len(state["ranks"]) != gang.world:
         raise ValueError(
-            f"{path}: the checkpoint was written by another config or number of workers; delete it to start over"
+            f"{path}: the checkpoint was written by another config or number of workers; "
+            "delete it to start over"
         )
     model.load_state_dict(state["model"])
     own = state["ranks"][gang.rank]

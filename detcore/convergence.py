@@ -1,4 +1,4 @@
-"""Did the run converge? Verdicts from numbers that are read one step late, the same on every rank."""
+"""Did the run converge? Verdicts from numbers read one step late, the same on every rank."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Verdict:
 class ConvergenceMonitor:
     """Watches loss and gradient norm step by step, and mAP where the run is evaluated.
 
-    The running median is over steps that were not themselves exploding: a loss that jumps and stays high is measured against
-    what it was before, not against itself.
+    The running median is over steps that were not themselves exploding: a loss that jumps and stays
+    high is measured against what it was before, not against itself.
     """
 
     def __init__(self, config: Monitor, steps: int) -> None:
@@ -34,10 +34,10 @@ class ConvergenceMonitor:
         self.exploding = 0
 
     def observe(self, step: int, loss: float, grad_norm: float) -> Verdict | None:
-        """`diverged` when loss or gradient is not finite, or the loss stays far above its running median."""
+        """`diverged` when loss or gradient is not finite, or the loss stays far above usual."""
         for name, value in (("loss", loss), ("gradient norm", grad_norm)):
             if not math.isfinite(value):
-                evidence = {"loss": repr(loss), "grad_norm": repr(grad_norm)}
+                evidence: dict[str, Any] = {"loss": repr(loss), "grad_norm": repr(grad_norm)}
                 evidence["losses_before"] = [float(v) for v in list(self.healthy)[-5:]]
                 return Verdict("diverged", f"{name} is {value} at step {step}", step, evidence)
         usual = median(self.healthy) if self.healthy else math.inf
@@ -50,8 +50,8 @@ class ConvergenceMonitor:
             return None
         since = step - self.exploding + 1
         reason = (
-            f"loss {loss:.4g} at step {step}, above {self.config.explode_factor:g} times its running median "
-            f"{usual:.4g} since step {since}"
+            f"loss {loss:.4g} at step {step}, above {self.config.explode_factor:g} times its "
+            f"running median {usual:.4g} since step {since}"
         )
         return Verdict(
             "diverged", reason, step, {"loss": loss, "running_median": usual, "since": since}
@@ -65,7 +65,10 @@ class ConvergenceMonitor:
         """`stalled` when an evaluation at a declared checkpoint of progress is under its floor."""
         for check in self.config.progress:
             if step == self._check_step(check.at) and not mean_ap >= check.min_map:
-                reason = f"mAP {mean_ap:.4f} after step {step}, the floor at {check.at:.0%} of the steps is {check.min_map:g}"
+                reason = (
+                    f"mAP {mean_ap:.4f} after step {step}, "
+                    f"the floor at {check.at:.0%} of the steps is {check.min_map:g}"
+                )
                 return Verdict("stalled", reason, step, {"mAP": mean_ap, "floor": check.min_map})
         return None
 
@@ -73,7 +76,10 @@ class ConvergenceMonitor:
         """`converged`, or `stalled` when the run never learned."""
         if mean_ap >= self.config.min_map:
             return Verdict("converged", f"mAP {mean_ap:.4f}", step, {"mAP": mean_ap})
-        reason = f"never learned: mAP {mean_ap:.4f} after step {step}, the floor is {self.config.min_map:g}"
+        reason = (
+            f"never learned: mAP {mean_ap:.4f} after step {step}, "
+            f"the floor is {self.config.min_map:g}"
+        )
         return Verdict("stalled", reason, step, {"mAP": mean_ap, "floor": self.config.min_map})
 
     def state(self) -> dict[str, Any]:

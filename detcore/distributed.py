@@ -1,4 +1,5 @@
-"""The ranks of one run: who am I, and the few collectives the loop needs. One process without torchrun is a gang of one."""
+"""The ranks of one run: who am I, and the few collectives the loop needs. One process without
+torchrun is a gang of one."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class Gang:
         return self.rank == 0
 
     def sum_later(self, values: torch.Tensor) -> dist.Work | None:
-        """Start summing `values` over the ranks in place; wait on what comes back before reading them."""
+        """Start summing `values` over the ranks in place; wait on what comes back before reading
+        them."""
         if self.world == 1:
             return None
         work = dist.all_reduce(values, async_op=True)
@@ -73,7 +75,8 @@ def pick_device(wanted: str, gang: Gang) -> torch.device:
 def process_group(
     gang: Gang, init_method: str, device: str, timeout_s: float = 600.0
 ) -> Iterator[None]:
-    """Join the ranks of `gang`: NCCL when they train on GPUs, gloo on CPUs. Left in any case on the way out."""
+    """Join the ranks of `gang`: NCCL when they train on GPUs, gloo on CPUs. Left in any case on the
+    way out."""
     if gang.world == 1:
         yield
         return
@@ -99,9 +102,11 @@ def gang_from_environment() -> Gang:
 
 @contextmanager
 def averaged_buffers(model: nn.Module, gang: Gang) -> Iterator[None]:
-    """Inside, floating-point buffers (running statistics) are the mean over the ranks; outside, each rank keeps its own.
+    """Inside, floating-point buffers (running statistics) are the mean over the ranks; outside,
+    each rank keeps its own.
 
-    Running averages are linear in what they average, so the mean of the ranks' averages is the average over all ranks' batches.
+    Running averages are linear in what they average, so the mean of the ranks' averages is the
+    average over all ranks' batches.
     """
     if gang.world == 1:
         yield

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
 
 class Meter:
-    """Seconds of training (evaluation not counted), images a second, and the share of time spent waiting for data."""
+    """Seconds of training (evaluation not counted), images a second, and the share of time spent
+    waiting for data."""
 
     def __init__(self, images_per_step: int) -> None:
         self.images_per_step = images_per_step
@@ -68,17 +69,16 @@ class Meter:
 
 
 class PeakMemory:
-    """Peak memory from construction on: of the CUDA device, or of this process where there is none."""
+    """Peak memory since construction: of the CUDA device, or of this process without one."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         else:
-            try:
-                Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the old peak
-            except OSError:
-                pass  # elsewhere the peak of the whole process life is reported
+            # Linux: forget the old peak; elsewhere that of the whole process life is reported
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")
 
     def peak_gb(self) -> float:
         """In units of 1e9 bytes; 0 where the system does not tell."""

@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from detcore.config import Config
 from detcore.data.coco import CocoSplit
 from detcore.data.loader import eval_batches
+from detcore.detectors import RetinaNet
 from detcore.distributed import Gang, averaged_buffers
 from detcore.evaluate import coco_metrics, to_coco_results, write_results
 from detcore.precision import autocast, normalise
@@ -18,16 +18,18 @@ from detcore.precision import autocast, normalise
 
 @torch.no_grad()
 def evaluate(
-    detector: nn.Module,
+    detector: RetinaNet,
     split: CocoSplit,
     config: Config,
     gang: Gang,
     device: torch.device,
     file: Path,
 ) -> tuple[dict[str, float], float]:
-    """The 12 COCO metrics and the seconds per image of forward pass and post-processing; the same values on every rank.
+    """The 12 COCO metrics and the seconds per image of forward pass and post-processing; the same
+    values on every rank.
 
-    Images are shared out over the ranks. Rank 0 writes the detections to `file`, a COCO results file, and scores them.
+    Images are shared out over the ranks. Rank 0 writes the detections to `file`, a COCO results
+    file, and scores them.
     """
     results: list[dict[str, object]] = []
     seconds, images = 0.0, 0

@@ -1,4 +1,5 @@
-"""What a training run says while it runs and when it ends. Plain data: it crosses process borders and is stored as JSON."""
+"""What a training run says while it runs and when it ends. Plain data: it crosses process borders
+and is stored as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ METRICS = (
     "AR_medium",
     "AR_large",
 )
-"""The 12 COCO metrics in pycocotools' order, under the names used in tables and in MLflow. Fractions of 1; -1 where undefined."""
+"""The 12 COCO metrics in pycocotools' order, under the names used in tables and in MLflow.
+Fractions of 1; -1 where undefined."""
 
 Verdict = Literal["converged", "diverged", "stalled", "cancelled"]
 
@@ -37,8 +39,9 @@ class Point:
 class Result:
     """How one run ended.
 
-    `step` is where it ended; `evidence` holds the numbers behind a verdict. `metrics` has the 12 COCO metrics when the run was
-    evaluated, `values` the scalars beside them (train_hours, images_per_s, eval_s_per_img, peak_mem_gb, params_m, data_wait ...).
+    `step` is where it ended; `evidence` holds the numbers behind a verdict. `metrics` has the 12
+    COCO metrics when the run was evaluated, `values` the scalars beside them (train_hours,
+    images_per_s, eval_s_per_img, peak_mem_gb, params_m, data_wait ...).
     """
 
     outcome: Verdict

@@ -1,4 +1,5 @@
-"""Learning rates: a linear warm-up, then steps or half a cosine. Pure functions of the step, so resuming needs no state."""
+"""Learning rates: a linear warm-up, then steps or half a cosine. Pure functions of the step, so
+resuming needs no state."""
 
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
 """Train one cell and say how it ended.
 
-    python -m detcore.train CONFIG.yaml [a.b=c ...] [--workdir DIR]      one process, or the ranks the config asks for
-    torchrun --nproc-per-node 2 -m detcore.train CONFIG.yaml ...         the same under torchrun
+    python -m detcore.train CONFIG.yaml [a.b=c ...] [--workdir DIR]
+    torchrun --nproc-per-node 2 -m detcore.train CONFIG.yaml [a.b=c ...]
 
-The loop never waits for the device inside a step: losses, gradient norms and stop requests are summed over the ranks in the
-background and read one step late, by every rank alike, so that all ranks take the same decision at the same step.
+The first starts as many processes as `train.workers` says; under torchrun the two must agree.
+
+The loop never waits for the device inside a step: losses, gradient norms and stop requests are
+summed over the ranks in the background and read one step late, by every rank alike, so that all
+ranks take the same decision at the same step.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from detcore.config import Config, identity_dict, to_dict
 from detcore.convergence import ConvergenceMonitor, Verdict
 from detcore.data.coco import CocoSplit, open_split
 from detcore.data.loader import train_batches
-from detcore.detectors import build_detector
+from detcore.detectors import RetinaNet, build_detector
 from detcore.distributed import Gang, pick_device
 from detcore.measure import Meter, PeakMemory
 from detcore.precision import autocast, normalise
@@ -46,11 +49,13 @@ def train(
     report: Report | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Result:
-    """Train `config` in `workdir`, going on from the checkpoint there; every rank of the gang calls this, all get the result.
+    """Train `config` in `workdir`, going on from the checkpoint there; every rank of the gang calls
+    this, all get the result.
 
-    `report` is called on rank 0 with the points of the curves. `should_stop` is asked on every rank each step; when any rank's
-    says yes, all save a checkpoint and end with the outcome `cancelled`. Rank 0 leaves in `workdir`: config.yaml, metrics.jsonl,
-    detections.json, checkpoint.pt and result.json.
+    `report` is called on rank 0 with the points of the curves. `should_stop` is asked on every rank
+    each step; when any rank's says yes, all save a checkpoint and end with the outcome `cancelled`.
+    Rank 0 leaves in `workdir`: config.yaml, metrics.jsonl, detections.json, checkpoint.pt and
+    result.json.
 
     Raises ValueError for what the user can mend (data, weights, device, number of ranks).
     """
@@ -87,7 +92,9 @@ def train(
     if resumed:
         first_step, seconds_before, monitor_state = resumed
         monitor.restore(monitor_state)
-    forward: nn.Module = torch.compile(detector) if on_gpu and config.runtime.compile else detector
+    forward: nn.Module = detector
+    if on_gpu and config.runtime.compile:
+        forward = torch.compile(detector)  # type: ignore[assignment]
     if gang.world > 1:
         forward = DistributedDataParallel(
             forward, broadcast_buffers=False, gradient_as_bucket_view=True
@@ -186,14 +193,14 @@ def train(
 
 def train_step(
     forward: nn.Module,
-    detector: nn.Module,
+    detector: RetinaNet,
     optimizer: torch.optim.Optimizer,
     batches: Any,
     config: Config,
     device: torch.device,
     meter: Meter,
 ) -> torch.Tensor:
-    """One optimiser step over `accumulate` forward passes; returns this rank's STATS as a tensor on the device."""
+    """One optimiser step over `accumulate` forward passes; returns this rank's STATS, on device."""
     accumulate = config.train.accumulate
     parts = torch.zeros(2, device=device)
     for i in range(accumulate):
@@ -221,7 +228,7 @@ def train_step(
 
 
 def build_optimizer(detector: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """SGD with weight decay on convolution weights only: norm parameters and biases (one dimension) are left alone."""
+    """SGD; weight decay on convolution weights only, not on norms and biases (one dimension)."""
     weights = [p for p in detector.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in detector.parameters() if p.requires_grad and p.ndim <= 1]
     optim = config.optim
@@ -238,7 +245,8 @@ def build_optimizer(detector: nn.Module, config: Config) -> torch.optim.Optimize
 
 
 class _LateReader:
-    """Statistics of the gang, one step late: `exchange` starts the sum of this step and returns the last step's means."""
+    """Statistics of the gang, one step late: `exchange` starts the sum of this step and returns the
+    last step's means."""
 
     def __init__(self, gang: Gang) -> None:
         self.gang = gang
@@ -279,7 +287,7 @@ def _read(
     config: Config,
     lr: float,
 ) -> tuple[Verdict | None, bool]:
-    """Judge and record one step's statistics: the verdict if there is one, and whether a rank was asked to stop."""
+    """Judge and record one step's statistics: the verdict, and whether a rank was asked to stop."""
     if seen is None:
         return None, False
     step, values = seen

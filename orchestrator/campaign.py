@@ -1,4 +1,5 @@
-"""Run cells as gangs under Ray Tune, and turn what the gangs say into ledger entries and progress."""
+"""Run cells as gangs under Ray Tune, and turn what the gangs say into ledger entries and
+progress."""
 
 from __future__ import annotations
 
@@ -12,12 +13,12 @@ from typing import Any, Protocol
 from orchestrator.gang import Job
 from orchestrator.supervisor import bundles, run_cell
 
-
 LOST_RETRIES = 3  # further attempts after a gang's process or node has gone
 
 
 class Recorder(Protocol):
-    """Who is told what happens to the cells (the ledger and the progress display, joined in orchestrator.run)."""
+    """Who is told what happens to the cells (the ledger and the progress display, joined in
+    orchestrator.run)."""
 
     def started(self, job: Job, ray_tags: dict[str, str]) -> None: ...
     def points(self, job: Job, points: list[dict[str, Any]]) -> None: ...
@@ -33,8 +34,9 @@ def run_cells(
     max_concurrent: int | None = None,
     retries: int = LOST_RETRIES,
 ) -> None:
-    """Run every job to its end. Large gangs go first (small ones would otherwise overtake them for ever); within a size the
-    given order holds. A gang whose process or node dies is started again from its checkpoint, up to `retries` times.
+    """Run every job to its end. Large gangs go first (small ones would otherwise overtake them for
+    ever); within a size the given order holds. A gang whose process or node dies is started again
+    from its checkpoint, up to `retries` times.
     """
     from ray import tune
 
@@ -64,7 +66,8 @@ def run_cells(
 
 
 def _listener(recorder: Recorder) -> Any:
-    """A tune.Callback (made here because importing ray.tune takes seconds) that sorts events by kind."""
+    """A tune.Callback (made here because importing ray.tune takes seconds) that sorts events by
+    kind."""
     from ray import tune
 
     class Listener(tune.Callback):  # type: ignore[misc]

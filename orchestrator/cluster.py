@@ -1,4 +1,4 @@
-"""Ray: attach to the cluster that is named, or start one on this machine; and say what it can hold."""
+"""Ray: join the cluster that is named or start one on this machine, and say what it can hold."""
 
 from __future__ import annotations
 
@@ -44,9 +44,11 @@ class Cluster:
 
 @contextmanager
 def connected(address: str | None, largest_gang_cpus: float) -> Iterator[Cluster]:
-    """A Ray cluster for the length of the block: the one at `address` or RAY_ADDRESS, else a local one that ends with it.
+    """A Ray cluster for the length of the block: the one at `address` or RAY_ADDRESS, else a local
+    one that ends with it.
 
-    A local cluster is given at least `largest_gang_cpus` logical CPUs, so that a small machine still runs every cell (slowly).
+    A local cluster is given at least `largest_gang_cpus` logical CPUs, so that a small machine
+    still runs every cell (slowly).
     """
     os.environ.update(DRIVER_ENV)
     address = address or os.environ.get("RAY_ADDRESS") or None
@@ -82,7 +84,7 @@ def connected(address: str | None, largest_gang_cpus: float) -> Iterator[Cluster
 
 
 def refuse_impossible(jobs: Iterable[dict[str, Any]], cluster: Cluster) -> None:
-    """Raise ClusterError for the first cell that this cluster could never hold; it would wait for ever."""
+    """Raise ClusterError for the first cell that this cluster could never hold."""
     for job in jobs:
         for what, each, there in (
             ("CPUs", job["cpus_per_worker"], cluster.cpus),
@@ -90,8 +92,9 @@ def refuse_impossible(jobs: Iterable[dict[str, Any]], cluster: Cluster) -> None:
         ):
             if each * job["ranks"] > there:
                 raise ClusterError(
-                    f"cell {job['label']} needs {each * job['ranks']:g} {what} at once, {cluster.where()} offers {there:g}; "
-                    "run on a larger cluster (--address), take another --profile, or leave the cell out (--only)"
+                    f"cell {job['label']} needs {each * job['ranks']:g} {what} at once, "
+                    f"{cluster.where()} offers {there:g}; run on a larger cluster (--address), "
+                    "take another --profile, or leave the cell out (--only)"
                 )
 
 
@@ -101,5 +104,8 @@ def _explain(address: str | None, error: Exception) -> str:
         return f"Ray could not be started on this machine: {first}"
     hint = ""
     if os.environ.get("RAY_AUTH_MODE") != "token":
-        hint = "; if the cluster uses token authentication, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here as on its nodes"
+        hint = (
+            "; if the cluster uses token authentication, set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN here as on its nodes"
+        )
     return f"no Ray cluster answers at {address}: {first}{hint}"

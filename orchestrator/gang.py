@@ -1,7 +1,9 @@
-"""A gang: the rank actors of one cell, each in its own bundle of the cell's placement group, kept warm from cell to cell.
+"""A gang: the rank actors of one cell, each in its own bundle of the cell's placement group, kept
+warm from cell to cell.
 
-These classes run inside Ray's worker processes. torch is imported there, on construction, and never in the driver or in a
-supervisor. What a rank raises comes back as a value; only a dying process raises (`RayActorError`).
+These classes run inside Ray's worker processes. torch is imported there, on construction, and never
+in the driver or in a supervisor. What a rank raises comes back as a value; only a dying process
+raises (`RayActorError`).
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 Job = dict[str, Any]
-"""One cell for the gang: id, label, config (plain dict), folder, ranks, cpus_per_worker, gpus_per_worker, timeouts."""
+"""One cell for the gang: id, label, config (plain dict), folder, ranks, cpus_per_worker,
+gpus_per_worker, timeouts."""
 
 
 class Rank:
-    """One process, one device. `run` trains; `poll` and `stop` are called meanwhile, so the actor needs 3 threads."""
+    """One process, one device. `run` trains; `poll` and `stop` are called meanwhile, so the actor
+    needs 3 threads."""
 
     def __init__(self) -> None:
         import torchvision  # noqa: F401
@@ -47,16 +51,18 @@ class Rank:
         }
 
     def see_gpus(self, ids: list[str]) -> None:
-        """Make all GPUs of this gang on this node visible, as NCCL's peer-to-peer transport wants; before CUDA starts."""
+        """Make all GPUs of this gang on this node visible, as NCCL's peer-to-peer transport wants;
+        before CUDA starts."""
         import os
 
         import torch
 
-        if ids and not torch.cuda.is_initialized():
+        if ids and not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(ids)
 
     def run(self, job: Job, rank: int, local_rank: int, address: str) -> dict[str, Any]:
-        """Train the cell as `rank`; returns {"result": ...}, or {"fault": ...} with the traceback of what went wrong."""
+        """Train the cell as `rank`; returns {"result": ...}, or {"fault": ...} with the traceback
+        of what went wrong."""
         from detcore.config import Config, from_dict
         from detcore.distributed import Gang, process_group
         from detcore.train import train
@@ -80,7 +86,8 @@ class Rank:
             return {"fault": _describe(error, rank)}
 
     def poll(self) -> dict[str, Any]:
-        """The points reported since the last call, and the seconds since this rank last gave a sign of life."""
+        """The points reported since the last call, and the seconds since this rank last gave a sign
+        of life."""
         points = [self._points.popleft() for _ in range(len(self._points))]
         return {"points": points, "silent_s": time.time() - self._beat}
 

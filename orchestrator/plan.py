@@ -144,10 +144,12 @@ def make_plan(
     need_data: bool = True,
     root: Path | None = None,
 ) -> Plan:
-    """Read the sweep and hash its cells. Files of cells go below `root` (default: the working folder).
+    """Read the sweep and hash its cells. Files of cells go below `root` (default: the working
+    folder).
 
-    Raises SweepError for mistakes in the file or the arguments and DataError when the data are not there; with
-    `need_data=False` absent data are noted in the plan instead, and the ids are then not those of the real run.
+    Raises SweepError for mistakes in the file or the arguments and DataError when the data are not
+    there; with `need_data=False` absent data are noted in the plan instead, and the ids are then
+    not those of the real run.
     """
     sweep = load_sweep(file, profile=profile, overrides=overrides, data=data)
     cells = expand(sweep)

@@ -1,4 +1,5 @@
-"""What happens to the cells, told to the ledger and to the screen. The only writer of both while a sweep runs."""
+"""What happens to the cells, told to the ledger and to the screen. The only writer of both while a
+sweep runs."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class _Ended:
 class Recorder:
     """`with Recorder(ledger, plan, screen) as recorder: run_cells(jobs, recorder, ...)`
 
-    On leaving, cells that still run are closed as `cancelled`, and the sweep's own run gets its table.
+    On leaving, cells that still run are closed as `cancelled`, and the sweep's own run gets its
+    table.
     """
 
     def __init__(self, ledger: Ledger, plan: Plan, screen: Console) -> None:
@@ -203,15 +205,17 @@ class Recorder:
     def _note(self) -> str:
         plan = self.plan
         return (
-            f"{plan.sweep.question}\n\n{len(plan.cells)} cells; table.md among the artifacts is the result, "
-            f"the view *COCO table* lists the cells.\n\nFile: `{plan.sweep.file}`"
+            f"{plan.sweep.question}\n\n{len(plan.cells)} cells; table.md among the "
+            "artifacts is the result, the view *COCO table* lists the cells.\n\n"
+            f"File: `{plan.sweep.file}`"
             + (f", profile `{plan.sweep.profile}`" if plan.sweep.profile else "")
         )
 
 
 def close_orphans(ledger: Ledger, plan: Plan, screen: Console) -> bool:
-    """Close what an orchestrator that was killed left running: with the result its gang wrote, if it got that far, else as
-    `lost`. Whether anything was closed. Raises SweepError when a living orchestrator is at one of this plan's cells.
+    """Close what an orchestrator that was killed left running: with the result its gang wrote, if
+    it got that far, else as `lost`. Whether anything was closed. Raises SweepError when a living
+    orchestrator is at one of this plan's cells.
     """
     from orchestrator.spec import SweepError
 
@@ -220,12 +224,13 @@ def close_orphans(ledger: Ledger, plan: Plan, screen: Console) -> bool:
     for attempt in ledger.open_attempts():
         if attempt.owner == "alive" and attempt.cell_id in ours:
             raise SweepError(
-                f"another orchestrator on this machine is running {attempt.label} (sweep {attempt.sweep}); "
-                "wait for it, or stop it first"
+                f"another orchestrator on this machine is running {attempt.label} "
+                f"(sweep {attempt.sweep}); wait for it, or stop it first"
             )
         if attempt.owner == "elsewhere" and attempt.cell_id in ours:
             screen.print(
-                f"{attempt.label} is marked as running on host {attempt.host}; it is started here as well",
+                f"{attempt.label} is marked as running on host {attempt.host}; "
+                "it is started here as well",
                 markup=False,
             )
         if attempt.owner != "gone":

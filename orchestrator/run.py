@@ -1,8 +1,9 @@
 """Run a sweep: expand it, see what has settled, train the rest, print the ablation table.
 
-    python -m orchestrator.run SWEEP.yaml [--profile NAME] [--data DIR] [--set a.b=c] [--only EXPR] [--dry-run [--json]]
+    python -m orchestrator.run SWEEP.yaml [--profile NAME] [--data DIR] [--set a.b=c]
+                                          [--only EXPR] [--dry-run [--json]]
 
-Running the same command again goes on where it stopped: what MLflow has as settled is not trained again.
+The same command again goes on where it stopped: what MLflow has as settled is not trained again.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m orchestrator.run",
         description="Run a sweep and print its ablation table. What has settled is not run again.",
-        epilog="Exit codes: 0 every cell settled (a diverged cell is a result), 1 some cells faulted, "
-        "2 a mistake in the sweep file or the arguments, 130 interrupted.",
+        epilog="Exit codes: 0 every cell settled (a diverged cell is a result), 1 some cells "
+        "faulted, 2 a mistake in the sweep file or the arguments, 130 interrupted.",
     )
     add = parser.add_argument
     add("sweep", type=Path, help="the sweep file, for example sweeps/norm_vs_batchsize.yaml")
@@ -146,7 +147,7 @@ def _at_least_one(text: str) -> int:
 
 
 def _user_errors() -> tuple[type[Exception], ...]:
-    """Errors that are a person's to mend, each one line; any other is a bug and shows its traceback."""
+    """Errors that a person can mend, one line each; any other is a bug and shows its traceback."""
     kinds: list[type[Exception]] = [SweepError, DataError]
     for module, name in (
         ("orchestrator.store", "LedgerError"),

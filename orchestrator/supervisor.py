@@ -1,8 +1,9 @@
-"""The Tune trainable: a light process per gang that forms it, feeds it cells and passes on what it says.
+"""The Tune trainable: a light process per gang that forms it and passes on what it says.
 
-It sits in bundle 0 of the trial's placement group; the ranks sit in bundles 1..K of the same group, so that a gang is
-reserved whole or not at all. The module's globals live as long as the supervisor's process, which Tune reuses for the next
-cell of the same shape: this is what keeps the ranks warm.
+It sits in bundle 0 of the trial's placement group; the ranks sit in bundles 1..K of the same group,
+so that a gang is reserved whole or not at all. The module's globals live as long as the
+supervisor's process, which Tune reuses for the next cell of the same shape: this is what keeps the
+ranks warm.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from orchestrator.gang import Job, Rank
 
 SUPERVISOR_BUNDLE = {"node:__internal_head__": 0.001}
-"""Supervisors live on the head node, where they survive the loss of any other, and take no CPU away from training."""
+"""Supervisors live on the head node, where they survive the loss of any other; they take no CPU."""
 
 RETRIED = ("crashed", "timeout")  # another attempt from the checkpoint may end otherwise
 POLL_S = 0.2
@@ -21,7 +22,7 @@ GRACE_S = 5.0  # how long a rank's error waits for the death that may have cause
 
 
 class GangLost(RuntimeError):
-    """A process or node of the gang is gone. Raised, so that Tune starts the cell again from its checkpoint."""
+    """A process or node of the gang is gone; Tune starts the cell again from its checkpoint."""
 
 
 class _Pool:
@@ -40,7 +41,7 @@ class _Pool:
             cls.drop()
             actor = ray.remote(Rank)
             cls.ranks = [
-                actor.options(  # type: ignore[attr-defined]
+                actor.options(
                     name=f"gang-{group.id.hex()[-8:]}-rank{i}",
                     num_cpus=job["cpus_per_worker"],
                     num_gpus=job["gpus_per_worker"],
@@ -99,7 +100,7 @@ def _run(job: Job, report: Any) -> dict[str, Any]:
     try:
         where = ray.get([r.where.remote() for r in ranks])
         on_node: dict[str, list[str]] = {}
-        local_ranks = []
+        local_ranks: list[int] = []
         for w in where:
             local_ranks.append(sum(o["node"] == w["node"] for o in where[: len(local_ranks)]))
             on_node.setdefault(w["node"], []).extend(w["gpus"])
@@ -170,7 +171,8 @@ def _poll(rank: Any) -> dict[str, Any]:
 def _first_cause(
     faults: list[dict[str, Any]], waiting: list[Any], running: dict[Any, int]
 ) -> dict[str, Any]:
-    """The error that came first and is not just the echo of a peer's; a death seen meanwhile is raised as GangLost."""
+    """The error that came first and is not just the echo of a peer's; a death seen meanwhile is
+    raised as GangLost."""
     import ray
 
     give_up = time.monotonic() + GRACE_S

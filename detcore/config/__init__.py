@@ -1,4 +1,5 @@
-"""What a training run is made of: typed settings, read from YAML with errors that name file, line, key and choices."""
+"""What a training run is made of: typed settings, read from YAML with errors that name file, line,
+key and choices."""
 
 from detcore.config.identity import CODE_VERSION, identity_dict
 from detcore.config.load import (

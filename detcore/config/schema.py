@@ -1,9 +1,12 @@
-"""Every setting of one training run, as frozen dataclasses. Imports no torch: a planner reads configs in milliseconds.
+"""Every setting of one training run, as frozen dataclasses. Imports no torch: a planner reads
+configs in milliseconds.
 
-A field whose type is a union of dataclasses is a *choice*: each member has a `kind`, and in YAML `neck: fpn` is short for
-`neck: {kind: fpn}`. Ranges are checked in `__post_init__`; types, unknown keys and unknown kinds by `detcore.config.load`.
+A field whose type is a union of dataclasses is a *choice*: each member has a `kind`, and in YAML
+`neck: fpn` is short for `neck: {kind: fpn}`. Ranges are checked in `__post_init__`; types, unknown
+keys and unknown kinds by `detcore.config.load`.
 
-`runtime` holds what must not change a result (loader workers, device, logging); everything else is part of a run's identity.
+`runtime` holds what must not change a result (loader workers, device, logging); everything else is
+part of a run's identity.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ class BatchNorm:
 
 @dataclass(frozen=True)
 class FrozenBatchNorm:
-    """Running statistics used and never updated; `affine` says whether gamma and beta still learn (the report's do)."""
+    """Running statistics used and never updated; `affine` says whether gamma and beta still learn
+    (the report's do)."""
 
     kind: Literal["frozen_bn"] = "frozen_bn"
     act: Literal["relu", "none"] = "relu"
@@ -55,7 +59,8 @@ class GroupNorm:
 
 @dataclass(frozen=True)
 class EvoNormS0:
-    """Liu et al. 2020, EvoNorm-S0: y = gamma * x * sigmoid(v x) / sqrt(Var_g(x) + eps) + beta. Contains its activation."""
+    """Liu et al. 2020, EvoNorm-S0: y = gamma * x * sigmoid(v x) / sqrt(Var_g(x) + eps) + beta.
+    Contains its activation."""
 
     kind: Literal["evonorm_s0"] = "evonorm_s0"
     groups: int = 32
@@ -73,7 +78,8 @@ NormAct = BatchNorm | FrozenBatchNorm | GroupNorm | EvoNormS0
 
 @dataclass(frozen=True)
 class TinyBackbone:
-    """A small residual net for the embedded default: taps at strides 8, 16 and 32 with 2, 4 and 4 times `width` channels."""
+    """A small residual net for the embedded default: taps at strides 8, 16 and 32 with 2, 4 and 4
+    times `width` channels."""
 
     kind: Literal["tiny"] = "tiny"
     width: int = 16
@@ -88,7 +94,8 @@ class ResNet:
     """torchvision's ResNet, taps C3 to C5 (strides 8, 16, 32)."""
 
     kind: Literal["resnet18", "resnet50"] = "resnet50"
-    weights: str = "none"  # none | a path to a state dict | the name of a torchvision weights entry, e.g. IMAGENET1K_V1
+    # none | a path to a state dict | the name of a torchvision weights entry, e.g. IMAGENET1K_V1
+    weights: str = "none"
     norm_act: NormAct = FrozenBatchNorm()
 
 
@@ -111,8 +118,9 @@ class Fpn:
 class RetinaHead:
     """Two towers of convolutions shared over the levels.
 
-    `norm_levels` says what a norm in a shared head means: `per_level` gives every level its own norm parameters and running
-    statistics (the report's form), `shared` makes all levels use one norm in turn.
+    `norm_levels` says what a norm in a shared head means: `per_level` gives every level its own
+    norm parameters and running statistics (the report's form), `shared` makes all levels use one
+    norm in turn.
     """
 
     kind: Literal["retina"] = "retina"
@@ -130,7 +138,8 @@ class RetinaHead:
 
 @dataclass(frozen=True)
 class Anchors:
-    """Per level one base size in pixels of the network input, times 2^(i/octave) for i < octave, times the aspect ratios w/h."""
+    """Per level one base size in pixels of the network input, times 2^(i/octave) for i < octave,
+    times the aspect ratios w/h."""
 
     kind: Literal["grid"] = "grid"
     sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)
@@ -152,7 +161,8 @@ class Anchors:
 
 @dataclass(frozen=True)
 class MaxIouMatcher:
-    """Positive from `high`, background below `low`, ignored between; `rescue` makes each box's best anchors positive too."""
+    """Positive from `high`, background below `low`, ignored between; `rescue` makes each box's best
+    anchors positive too."""
 
     kind: Literal["max_iou"] = "max_iou"
     low: float = 0.4
@@ -168,7 +178,8 @@ class MaxIouMatcher:
 
 @dataclass(frozen=True)
 class FocalLoss:
-    """Lin et al. 2017: sum over anchors and classes of alpha_t (1 - p_t)^gamma CE, divided by the number of positives."""
+    """Lin et al. 2017: sum over anchors and classes of alpha_t (1 - p_t)^gamma CE, divided by the
+    number of positives."""
 
     kind: Literal["focal"] = "focal"
     alpha: float = 0.25
@@ -177,7 +188,8 @@ class FocalLoss:
 
 @dataclass(frozen=True)
 class HuberLoss:
-    """Huber on the four box deltas; with delta = 1 this is what the report's `default` box loss was."""
+    """Huber on the four box deltas; with delta = 1 this is what the report's `default` box loss
+    was."""
 
     kind: Literal["huber"] = "huber"
     delta: float = 1.0
@@ -200,7 +212,8 @@ BoxLoss = HuberLoss | GiouLoss
 
 @dataclass(frozen=True)
 class Postprocess:
-    """From logits to detections: per-level top-k, score threshold, class-wise NMS, the best `max_detections`."""
+    """From logits to detections: per-level top-k, score threshold, class-wise NMS, the best
+    `max_detections`."""
 
     score_threshold: float = 0.05
     top_k: int = 1000
@@ -244,7 +257,8 @@ class Shapes:
 
 @dataclass(frozen=True)
 class CocoFolder:
-    """Any folder in COCO format. Paths are relative to `root`; a path left out is looked for under the usual names."""
+    """Any folder in COCO format. Paths are relative to `root`; a path left out is looked for under
+    the usual names."""
 
     kind: Literal["coco"] = "coco"
     root: str = ""
@@ -261,7 +275,8 @@ class CocoFolder:
 
 @dataclass(frozen=True)
 class InputSize:
-    """Short sides to draw from in training, one short side in evaluation, the cap of the long side, the padding multiple."""
+    """Short sides to draw from in training, one short side in evaluation, the cap of the long side,
+    the padding multiple."""
 
     train_short_sides: tuple[int, ...] = (640, 672, 704, 736, 768, 800)
     train_max_side: int = 1333
@@ -388,7 +403,8 @@ class Eval:
 
 @dataclass(frozen=True)
 class ProgressCheck:
-    """At fraction `at` of the planned steps an evaluation must reach `min_map`, or the run is stopped as stalled."""
+    """At fraction `at` of the planned steps an evaluation must reach `min_map`, or the run is
+    stopped as stalled."""
 
     at: float = 0.5
     min_map: float = 0.001
@@ -399,7 +415,8 @@ class ProgressCheck:
 
 @dataclass(frozen=True)
 class Monitor:
-    """When a run counts as failed to converge. Losses are those of the whole gang, read one step late."""
+    """When a run counts as failed to converge. Losses are those of the whole gang, read one step
+    late."""
 
     window: int = 50  # steps of the running median
     explode_factor: float = 20.0  # exploding: loss above factor * median ...
@@ -457,5 +474,6 @@ class Config:
         warmup = self.schedule.warmup_steps
         _require(
             warmup < self.train.steps,
-            f"schedule.warmup_steps ({warmup}) must be smaller than train.steps ({self.train.steps})",
+            f"schedule.warmup_steps ({warmup}) must be smaller than "
+            f"train.steps ({self.train.steps})",
         )

@@ -40,7 +40,8 @@ class YamlFile:
 
 
 def read_yaml(file: Path | str) -> YamlFile:
-    """Read `file`; raises YamlError when it is absent, is not UTF-8, is not YAML, or repeats a key."""
+    """Read `file`; raises YamlError when it is absent, is not UTF-8, is not YAML, or repeats a
+    key."""
     file = Path(file)
     try:
         text = file.read_text(encoding="utf-8")
