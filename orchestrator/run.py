@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 
 from detcore.data.folder import DataError
+from orchestrator.lock import alone
 from orchestrator.plan import Plan, make_plan
 from orchestrator.spec import SweepError
 
@@ -28,7 +31,8 @@ EXIT_SETTLED, EXIT_FAULTS, EXIT_MISTAKE, EXIT_INTERRUPTED = 0, 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     screen = Console(file=sys.stderr, highlight=False)
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    handler = _Interrupt()
+    previous = {number: signal.signal(number, handler) for number in _STOPPING}
     try:
         return _run(args, screen)
     except KeyboardInterrupt:
@@ -40,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return EXIT_MISTAKE
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, old in previous.items():
+            signal.signal(number, old)
 
 
 def _run(args: argparse.Namespace, screen: Console) -> int:
@@ -60,18 +65,19 @@ def _run(args: argparse.Namespace, screen: Console) -> int:
     ledger.say = lambda text: screen.print(text, markup=False)
     plan = plan.reconciled(ledger.settled(plan.ids))
     if args.dry_run:
-        print(json.dumps(plan.to_json(), indent=1) if args.json else plan.to_text())
+        _print(json.dumps(plan.to_json(), indent=1) if args.json else plan.to_text())
         return EXIT_SETTLED
 
     from orchestrator.recorder import Recorder, close_orphans
 
-    if close_orphans(ledger, plan, screen):
-        plan = plan.reconciled(ledger.settled(plan.ids))
-    screen.print(plan.headline(), markup=False)
-    with Recorder(ledger, plan, screen) as recorder:
-        if plan.todo:
-            _train(args, plan, recorder, screen)
-    print(recorder.report())
+    with alone(plan.folder.parent, plan.sweep.name):
+        if close_orphans(ledger, plan, screen):
+            plan = plan.reconciled(ledger.settled(plan.ids))
+        screen.print(plan.headline(), markup=False, soft_wrap=True)
+        with Recorder(ledger, plan, screen) as recorder:
+            if plan.todo:
+                _train(args, plan, recorder, screen)
+    _print(recorder.report())
     screen.print(_next_commands(plan, ledger.ui_command()), markup=False, soft_wrap=True)
     return EXIT_SETTLED if recorder.all_settled else EXIT_FAULTS
 
@@ -92,6 +98,13 @@ def _train(args: argparse.Namespace, plan: Plan, recorder: Any, screen: Console)
         run_cells(jobs, recorder, name=plan.sweep.name, max_concurrent=args.max_concurrent)
 
 
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # who read it (head, less) has gone; Python would try again at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _next_commands(plan: Plan, browse: str) -> str:
     look = (
         f"open     {browse}"
@@ -101,7 +114,7 @@ def _next_commands(plan: Plan, browse: str) -> str:
     return (
         f"\nDetails of every cell (curves, configs, failures):\n  {look}\n"
         f"Files of the cells (detections, logs, checkpoints):\n  {plan.folder}\n"
-        f"While a sweep runs, watch its jobs in the Ray dashboard: http://127.0.0.1:8265"
+        "While a sweep runs, its jobs are in the Ray dashboard, at the address printed first"
     )
 
 
@@ -158,9 +171,27 @@ def _user_errors() -> tuple[type[Exception], ...]:
     return tuple(kinds)
 
 
-def _interrupt(signum: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Interrupt:
+    """The first Ctrl-C or SIGTERM stops the sweep. Impatient further ones must not break the
+    clean-up that it starts; only when that takes long do they count again."""
+
+    PATIENCE_S = 20.0
+
+    def __init__(self) -> None:
+        self.last = -self.PATIENCE_S
+
+    def __call__(self, signum: int, frame: object) -> None:
+        now = time.monotonic()
+        if now - self.last >= self.PATIENCE_S:
+            self.last = now
+            raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    code = main()
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)  # all is said and done; only Python's goodbye is left
+    raise SystemExit(code)
