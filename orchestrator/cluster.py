@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ def connected(address: str | None, largest_gang_cpus: float) -> Iterator[Cluster
         os.environ.update(WORKER_ENV)
     import ray
 
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
@@ -68,6 +70,8 @@ def connected(address: str | None, largest_gang_cpus: float) -> Iterator[Cluster
             context = ray.init(address=address, runtime_env={"env_vars": WORKER_ENV}, **quiet)
     except Exception as error:
         raise ClusterError(_explain(address, error)) from None
+    finally:
+        signal.signal(signal.SIGTERM, on_sigterm)  # ray.init puts its own handler in its place
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
         total = ray.cluster_resources()
