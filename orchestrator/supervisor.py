@@ -8,6 +8,7 @@ ranks warm.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -42,7 +43,7 @@ class _Pool:
             actor = ray.remote(Rank)
             cls.ranks = [
                 actor.options(
-                    name=f"gang-{group.id.hex()[-8:]}-rank{i}",
+                    name=f"gang-{group.id.hex()[-8:]}-{os.getpid()}-rank{i}",
                     num_cpus=job["cpus_per_worker"],
                     num_gpus=job["gpus_per_worker"],
                     max_concurrency=3,
@@ -70,6 +71,8 @@ def bundles(job: Job) -> Any:
     from ray import tune
 
     each = {"CPU": job["cpus_per_worker"], "GPU": job["gpus_per_worker"]}
+    if not any(each.values()):
+        each["CPU"] = 0.001  # Ray drops empty bundles, and the ranks would miss theirs
     return tune.PlacementGroupFactory(
         [SUPERVISOR_BUNDLE] + [{k: v for k, v in each.items() if v}] * job["ranks"], strategy="PACK"
     )
@@ -162,7 +165,7 @@ def _poll(rank: Any) -> dict[str, Any]:
     import ray
 
     try:
-        seen: dict[str, Any] = ray.get(rank.poll.remote())
+        seen: dict[str, Any] = ray.get(rank.poll.options(enable_task_events=False).remote())
         return seen
     except ray.exceptions.RayActorError as error:
         raise GangLost(f"worker 0 died: {_cause(error)}") from None
