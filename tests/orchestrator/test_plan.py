@@ -1,0 +1,118 @@
+"""What a plan says of its cells: what is left to do, their jobs, how they depend on the data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detcore.config import Config, from_dict
+from detcore.data.folder import DataError
+from orchestrator.plan import make_plan
+from orchestrator.runs import Settled
+from orchestrator.spec import SweepError
+
+SWEEP = {
+    "version": 1,
+    "name": "small",
+    "axes": {
+        "norm": {"path": "model.neck.norm_act", "values": ["gn", "bn"]},
+        "batch": {"path": "train.batch_per_gpu", "values": [1, 4]},
+    },
+    "resources": {"workers": "2 if batch == 1 else 1", "cpus_per_worker": 3},
+    "failure": {"hang_timeout_s": 7, "crash_retries": 4},
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump(SWEEP, sort_keys=False))
+    return path
+
+
+def coco(folder: Path, name: str) -> Path:
+    """The smallest folder in COCO format; `name` is its only class."""
+    for split in ("train", "val"):
+        (folder / split).mkdir(parents=True)
+        (folder / split / "a.jpg").write_bytes(b"no image is read for a plan")
+        content = {
+            "images": [{"id": 1, "file_name": "a.jpg", "width": 8, "height": 8}],
+            "annotations": [],
+            "categories": [{"id": 1, "name": name}],
+        }
+        (folder / f"{split}.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_what_has_settled_is_not_to_do(file: Path, tmp_path: Path) -> None:
+    plan = make_plan(file, root=tmp_path)
+    assert [plan.status(p) for p in plan.cells] == ["waiting"] * 4
+    assert plan.todo == list(plan.cells)
+    second = plan.cells[1].id
+    now = plan.reconciled({second: Settled("r", "diverged", "", 3, {}, {}, "other")})
+    assert [now.status(p) for p in now.cells] == ["waiting", "diverged", "waiting", "waiting"]
+    assert [p.id for p in now.todo] == [p.id for p in plan.cells if p.id != second]
+    assert [c["status"] for c in now.to_json()["cells"]] == [now.status(p) for p in now.cells]
+    assert "1 settled before, 3 to run" in now.headline()
+    assert plan.todo == list(plan.cells)  # a plan is a value
+
+
+def test_a_job_is_plain_data_that_gives_the_cell_back(file: Path, tmp_path: Path) -> None:
+    plan = make_plan(file, root=tmp_path)
+    for planned in plan.cells:
+        job = json.loads(json.dumps(plan.job(planned)))
+        assert from_dict(Config, job["config"]) == planned.cell.config
+        assert job["ranks"] == job["config"]["train"]["workers"]
+        assert job["ranks"] == (2 if planned.cell.axes["batch"] == 1 else 1)
+        assert (job["cpus_per_worker"], job["gpus_per_worker"]) == (3, 0)
+        assert (job["hang_timeout_s"], job["crash_retries"]) == (7, 4)
+        assert Path(job["folder"]) == tmp_path.resolve() / "mlruns" / "cells" / planned.id
+
+
+def test_levels_come_in_the_order_of_the_file(file: Path, tmp_path: Path) -> None:
+    plan = make_plan(file, root=tmp_path)
+    assert plan.axes == {"norm": ["gn", "bn"], "batch": [1, 4]}
+    some = make_plan(file, root=tmp_path, only="norm == 'bn'")
+    assert some.axes == {"norm": ["bn"], "batch": [1, 4]}
+    assert [p.id for p in some.cells] == [p.id for p in plan.cells if p.cell.axes["norm"] == "bn"]
+
+
+def test_ids_follow_the_content_of_the_data_and_not_its_place(file: Path, tmp_path: Path) -> None:
+    def ids(data: Path) -> list[str]:
+        return make_plan(file, data=data, root=tmp_path).ids
+
+    one = ids(coco(tmp_path / "one", "cat"))
+    assert ids(coco(tmp_path / "two", "cat")) == one
+    assert set(ids(coco(tmp_path / "three", "dog"))).isdisjoint(one)
+    assert set(make_plan(file, root=tmp_path).ids).isdisjoint(one)
+
+
+def test_relative_data_are_those_of_the_working_folder(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ranks run elsewhere: what they get must not depend on where they are."""
+    coco(tmp_path / "mine", "cat")
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(file, data=Path("mine"))
+    for planned in plan.cells:
+        root = Path(plan.job(planned)["config"]["data"]["source"]["root"])
+        assert root.is_absolute()
+        assert root.samefile(tmp_path / "mine")
+
+
+def test_absent_data_end_a_run_and_are_noted_in_a_dry_one(file: Path, tmp_path: Path) -> None:
+    absent = str(tmp_path / "absent")
+    source = f"data.source={{kind: coco, root: {absent}}}"
+    with pytest.raises(DataError, match="absent: no such folder"):
+        make_plan(file, overrides=[source], root=tmp_path)
+    dry = make_plan(file, overrides=[source], need_data=False, root=tmp_path)
+    assert len(dry.notes) == 1
+    assert absent in dry.to_text()
+
+
+def test_no_cell_is_left_over_in_silence(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match="matches none of 4 cells"):
+        make_plan(file, only="batch == 3", root=tmp_path)
