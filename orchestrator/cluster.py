@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,16 +32,26 @@ class ClusterError(ValueError):
 class Cluster:
     """A live connection. `dashboard` is the address of Ray's web page, empty when there is none."""
 
-    cpus: float
-    gpus: float
-    nodes: int
+    nodes: tuple[Mapping[str, float], ...]  # what each living node has in all: CPU, GPU ...
     dashboard: str
     local: bool
     needs_token: bool
 
     def where(self) -> str:
-        size = f"{self.cpus:g} CPUs, {self.gpus:g} GPUs"
-        return f"this machine ({size})" if self.local else f"{self.nodes} nodes ({size})"
+        cpus, gpus = (sum(node.get(what, 0) for node in self.nodes) for what in ("CPU", "GPU"))
+        size = f"{cpus:g} CPUs, {gpus:g} GPUs"
+        return f"this machine ({size})" if self.local else f"{len(self.nodes)} nodes ({size})"
+
+    def room_for(self, worker: Mapping[str, float]) -> float:
+        """How many such workers this cluster holds at once; one that needs nothing fits always."""
+        needs = {what: n for what, n in worker.items() if n}
+        if not needs:
+            return math.inf
+        # a worker lies on one node: what is left over on several does not add up
+        return sum(
+            min(int(node.get(what, 0) / n + 1e-6) for what, n in needs.items())
+            for node in self.nodes
+        )
 
 
 @contextmanager
@@ -74,11 +85,8 @@ def connected(address: str | None, largest_gang_cpus: float) -> Iterator[Cluster
         signal.signal(signal.SIGTERM, on_sigterm)  # ray.init puts its own handler in its place
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
-        total = ray.cluster_resources()
         yield Cluster(
-            cpus=total.get("CPU", 0),
-            gpus=total.get("GPU", 0),
-            nodes=sum(n["Alive"] for n in ray.nodes()),
+            nodes=tuple(node["Resources"] for node in ray.nodes() if node["Alive"]),
             dashboard=f"http://{context.dashboard_url}" if context.dashboard_url else "",
             local=address is None,
             needs_token=os.environ.get("RAY_AUTH_MODE") == "token",
@@ -90,16 +98,15 @@ def connected(address: str | None, largest_gang_cpus: float) -> Iterator[Cluster
 def refuse_impossible(jobs: Iterable[dict[str, Any]], cluster: Cluster) -> None:
     """Raise ClusterError for the first cell that this cluster could never hold."""
     for job in jobs:
-        for what, each, there in (
-            ("CPUs", job["cpus_per_worker"], cluster.cpus),
-            ("GPUs", job["gpus_per_worker"], cluster.gpus),
-        ):
-            if each * job["ranks"] > there:
-                raise ClusterError(
-                    f"cell {job['label']} needs {each * job['ranks']:g} {what} at once, "
-                    f"{cluster.where()} offers {there:g}; run on a larger cluster (--address), "
-                    "take another --profile, or leave the cell out (--only)"
-                )
+        each = {"CPU": job["cpus_per_worker"], "GPU": job["gpus_per_worker"]}
+        room = cluster.room_for(each)
+        if room < job["ranks"]:
+            size = " and ".join(f"{n:g} {what}" for what, n in each.items() if n)
+            raise ClusterError(
+                f"cell {job['label']} needs {job['ranks']} workers of {size} at once, "
+                f"{cluster.where()} has room for {room}; run on a larger cluster (--address), "
+                "take another --profile, or leave the cell out (--only)"
+            )
 
 
 def _explain(address: str | None, error: Exception) -> str:

@@ -65,12 +65,16 @@ class Recorder:
         self.ledger.say = self.progress.message
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, *_: object
+    ) -> None:
         self.progress.__exit__()
+        stopped = kind is None or issubclass(kind, KeyboardInterrupt)
+        reason = "the sweep was interrupted" if stopped else f"the orchestrator failed: {error}"
         for cell in list(self.attempts):
-            self._close(cell, _Ended("cancelled", "the sweep was interrupted", None))
+            self._close(cell, _Ended("cancelled", reason, None))
         table = self._table()
-        status = "FINISHED" if kind is None else "KILLED"
+        status = "FINISHED" if kind is None else "KILLED" if stopped else "FAILED"
         self.ledger.finish_sweep(
             self.sweep_run,
             {"table.md": to_markdown(table), "table.csv": to_csv(self._rows(), self.plan.axes)},
