@@ -3,6 +3,7 @@ progress."""
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import tempfile
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from orchestrator.gang import Job
-from orchestrator.supervisor import bundles, run_cell
+from orchestrator.supervisor import GangLost, bundles, run_cell
 
 LOST_RETRIES = 3  # further attempts after a gang's process or node has gone
 
@@ -107,16 +108,33 @@ def _ray_tags(start: dict[str, Any]) -> dict[str, str]:
 
 def _lost(trial: Any, again: bool) -> dict[str, Any]:
     """An attempt that ended without a word of its own."""
-    error = getattr(trial, "get_pickled_error", lambda: None)()
-    text = str(error).strip() if error else "its supervisor disappeared"
-    last = text.splitlines()[-1] if text else "unknown"
-    gone = error is None or "GangLost" in text or "ActorDied" in text or "ActorUnavailable" in text
+    from ray.exceptions import RayActorError, RayTaskError
+
+    error = _error_of(trial)
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    lost = cause is None or isinstance(cause, GangLost | RayActorError)
+    first = str(cause).strip().split("\n", 1)[0]
+    if isinstance(cause, GangLost):
+        reason = first
+    elif lost:
+        reason = f"its supervisor died: {first}" if cause else "its supervisor died"
+    else:
+        reason = f"{type(cause).__name__}: {first}"
     return {
         "fault": {
-            "outcome": "lost" if gone else "crashed",
-            "reason": last,
-            "traceback": text,
+            "outcome": "lost" if lost else "crashed",
+            "reason": reason,
+            "traceback": str(error or ""),
             "again": again,
             "time": time.time(),
         }
     }
+
+
+def _error_of(trial: Any) -> BaseException | None:
+    """What ended the trial. `trial.get_pickled_error` reads a copy that is made later."""
+    try:
+        error: BaseException = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+    except Exception:  # there is none, or it is of a kind that cannot be read back here
+        return None
+    return error
