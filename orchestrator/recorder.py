@@ -181,6 +181,7 @@ class Recorder:
         return [self._row(p) for p in self.plan.cells]
 
     def _row(self, planned: Planned) -> Row:
+        """Says nothing of when the cell was trained: the same results print the same table."""
         cell = planned.cell
         before = self.plan.settled.get(planned.id)
         now = self.ended_cells.get(planned.id)
@@ -197,7 +198,6 @@ class Recorder:
             label=cell.label,
             run_id=before.run_id if before else "",
             cpus=cell.resources.workers * cell.resources.cpus_per_worker,
-            reused=before is not None,
         )
 
     def _table(self) -> Table:
