@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -24,6 +24,9 @@ from detcore.data.folder import DataError
 from orchestrator.lock import alone
 from orchestrator.plan import Plan, make_plan
 from orchestrator.spec import SweepError
+
+if TYPE_CHECKING:
+    from orchestrator.ledger import Ledger
 
 EXIT_SETTLED, EXIT_FAULTS, EXIT_MISTAKE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -57,26 +60,30 @@ def _run(args: argparse.Namespace, screen: Console) -> int:
         only=args.only,
         need_data=not args.dry_run,
     )
-    from orchestrator.ledger import (
-        open_ledger,
-    )  # MLflow takes seconds to import: mistakes come first
+    # MLflow takes seconds to import: mistakes in the sweep come first
+    from orchestrator.ledger import open_ledger
 
-    ledger = open_ledger(plan.sweep.name, create=not args.dry_run)
-    ledger.say = lambda text: screen.print(text, markup=False)
-    plan = plan.reconciled(ledger.settled(plan.ids))
     if args.dry_run:
+        settled = open_ledger(plan.sweep.name, create=False).settled(plan.ids)
+        plan = plan.reconciled(settled)
         _print(json.dumps(plan.to_json(), indent=1) if args.json else plan.to_text())
         return EXIT_SETTLED
+    with alone(plan.folder.parent, plan.sweep.name):
+        ledger = open_ledger(plan.sweep.name)
+        ledger.say = lambda text: screen.print(text, markup=False, soft_wrap=True)
+        return _run_missing(args, plan, ledger, screen)
 
+
+def _run_missing(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: Console) -> int:
     from orchestrator.recorder import Recorder, close_orphans
 
-    with alone(plan.folder.parent, plan.sweep.name):
-        if close_orphans(ledger, plan, screen):
-            plan = plan.reconciled(ledger.settled(plan.ids))
-        screen.print(plan.headline(), markup=False, soft_wrap=True)
-        with Recorder(ledger, plan, screen) as recorder:
-            if plan.todo:
-                _train(args, plan, recorder, screen)
+    plan = plan.reconciled(ledger.settled(plan.ids))
+    if close_orphans(ledger, plan, screen):
+        plan = plan.reconciled(ledger.settled(plan.ids))
+    screen.print(plan.headline(), markup=False, soft_wrap=True)
+    with Recorder(ledger, plan, screen) as recorder:
+        if plan.todo:
+            _train(args, plan, recorder, screen)
     _print(recorder.report())
     screen.print(_next_commands(plan, ledger.ui_command()), markup=False, soft_wrap=True)
     return EXIT_SETTLED if recorder.all_settled else EXIT_FAULTS
