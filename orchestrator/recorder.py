@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,8 +175,9 @@ class Recorder:
     def _write_traceback(self, job: Job, fault: dict[str, Any]) -> None:
         if fault.get("traceback"):
             folder = Path(job["folder"])
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "traceback.txt").write_text(fault["traceback"])
+            with suppress(OSError):  # on a full disk the reason alone must do
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "traceback.txt").write_text(fault["traceback"])
 
     def _rows(self) -> list[Row]:
         return [self._row(p) for p in self.plan.cells]
