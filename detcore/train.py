@@ -149,7 +149,7 @@ def train(
         lr = learning_rate(config.schedule, config.optim.lr, step, config.train.steps)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        stats = train_step(forward, detector, optimizer, batches, config, device, meter)
+        stats = train_step(forward, detector, optimizer, batches, config, device, meter, gang)
         stats[-1] = float(should_stop is not None and should_stop())
         verdict, stopped = _read(late.exchange(step, stats), monitor, points, meter, config, lr)
         step += 1
@@ -199,6 +199,7 @@ def train_step(
     config: Config,
     device: torch.device,
     meter: Meter,
+    gang: Gang,
 ) -> torch.Tensor:
     """One optimiser step over `accumulate` forward passes; returns this rank's STATS, on device."""
     accumulate = config.train.accumulate
@@ -214,8 +215,9 @@ def train_step(
             with autocast(config.train.amp, device):
                 outputs = forward(images)
             losses = detector.losses(outputs, batch.boxes, batch.labels)
-            ((losses["class"] + losses["box"]) / accumulate).backward()
-        parts += torch.stack((losses["class"], losses["box"])).detach() / accumulate
+            divisor = detector.normaliser(losses["num_pos"], gang) * accumulate
+            ((losses["class"] + losses["box"]) / divisor).backward()
+        parts += torch.stack((losses["class"], losses["box"])).detach() / divisor
     grads = [p.grad for p in detector.parameters() if p.grad is not None]
     grad_norm = nn.utils.get_total_norm(grads, foreach=True)
     if config.optim.clip_norm:

@@ -209,6 +209,9 @@ class GiouLoss:
 
 BoxLoss = HuberLoss | GiouLoss
 
+Normaliser = Literal["rank", "gang", "running"]
+"""What summed losses are divided by: a rank's positive anchors, the gang's mean, its running mean."""
+
 
 @dataclass(frozen=True)
 class Postprocess:
@@ -233,6 +236,7 @@ class RetinaNet:
     matcher: MaxIouMatcher = MaxIouMatcher()
     class_loss: FocalLoss = FocalLoss()
     box_loss: BoxLoss = HuberLoss()
+    normaliser: Normaliser = "gang"
     postprocess: Postprocess = Postprocess()
 
 

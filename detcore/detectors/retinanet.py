@@ -17,6 +17,7 @@ from detcore.config import schema
 from detcore.detectors.postprocess import Detections, select_detections
 from detcore.heads import build_head
 from detcore.losses import build_box_loss, build_class_loss
+from detcore.losses.normaliser import LossNormaliser
 from detcore.matchers import IGNORED, POSITIVE, build_matcher
 from detcore.necks import build_neck
 from detcore.ops.anchors import grid_anchors, num_anchors_per_cell
@@ -43,6 +44,7 @@ class RetinaNet(nn.Module):
         self.matcher = build_matcher(cfg.matcher)
         self.class_loss = build_class_loss(cfg.class_loss)
         self.box_loss = build_box_loss(cfg.box_loss)
+        self.normaliser = LossNormaliser(cfg.normaliser)
 
     def forward(self, images: Tensor) -> Outputs:
         """B x 3 x H x W float -> logits B x A x K, deltas B x A x 4, the L feature sizes (h, w)."""
@@ -53,9 +55,9 @@ class RetinaNet(nn.Module):
     def losses(self, outputs: Outputs, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """boxes B x M x 4 corners in pixels, labels B x M (-1 = no box) -> float32 scalars.
 
-        `class` and `box` are sums over this rank's batch divided by its number of positive anchors
-        (at least 1); their sum is what to minimise. `num_pos` is that number, for logging only. No
-        host sync; works on images without boxes.
+        `class` and `box` are sums over this rank's batch; divided by `normaliser(num_pos, gang)`,
+        their sum is what to minimise. `num_pos` counts the positive anchors. No host sync; works on
+        images without boxes.
         """
         logits, deltas, anchors = self._read(outputs)
         index, state = self.matcher(anchors, boxes, labels >= 0)
@@ -67,8 +69,7 @@ class RetinaNet(nn.Module):
         targets = torch.where(positive[..., None], targets, anchors)  # a proper box everywhere
         class_sum = self.class_loss(logits, is_class, (state != IGNORED).float())
         box_sum = self.box_loss(deltas, anchors, targets, positive.float())
-        divisor = num_pos.clamp(min=1)
-        return {"class": class_sum / divisor, "box": box_sum / divisor, "num_pos": num_pos}
+        return {"class": class_sum, "box": box_sum, "num_pos": num_pos}
 
     @torch.no_grad()
     def detect(self, outputs: Outputs, sizes: Tensor) -> Detections:
