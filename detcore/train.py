@@ -151,7 +151,7 @@ def train(
             group["lr"] = lr
         stats = train_step(forward, detector, optimizer, batches, config, device, meter, gang)
         stats[-1] = float(should_stop is not None and should_stop())
-        verdict, stopped = _read(late.exchange(step, stats), monitor, points, meter, config, lr)
+        verdict, stopped = _read(late.exchange(step, stats), monitor, points, meter, config)
         step += 1
         if verdict or stopped:
             break
@@ -159,7 +159,7 @@ def train(
         looks = monitor.due(step - 1) or (config.eval.every and step % config.eval.every == 0)
         saves = config.train.checkpoint_every and step % config.train.checkpoint_every == 0
         if last or looks or saves:  # what is saved or evaluated must have been judged first
-            verdict, stopped = _read(late.drain(), monitor, points, meter, config, lr)
+            verdict, stopped = _read(late.drain(), monitor, points, meter, config)
             if verdict or stopped:
                 break
         if looks and not last:
@@ -171,7 +171,12 @@ def train(
             save(step)
 
     meter.stop()
-    if stopped:
+    rest = (
+        late.drain()
+    )  # the last step: in flight still when its forerunner's numbers ended the loop
+    if stopped and verdict is None:
+        verdict, _ = _read(rest, monitor, points, meter, config)
+    if stopped and verdict is None:
         save(step)
         result = Result("cancelled", f"stopped on request after step {step}", step)
     else:
@@ -287,7 +292,6 @@ def _read(
     points: _Points,
     meter: Meter,
     config: Config,
-    lr: float,
 ) -> tuple[Verdict | None, bool]:
     """Judge and record one step's statistics: the verdict, and whether a rank was asked to stop."""
     if seen is None:
@@ -298,6 +302,7 @@ def _read(
     verdict = monitor.observe(step, named["loss/total"], named["grad_norm"])
     meter.step_done()
     if verdict or step % config.runtime.log_every == 0 or step + 1 == config.train.steps:
+        lr = learning_rate(config.schedule, config.optim.lr, step, config.train.steps)
         points.add(step, {**named, "lr": lr, **meter.rates()})
     return verdict, stop
 

@@ -210,7 +210,7 @@ class GiouLoss:
 BoxLoss = HuberLoss | GiouLoss
 
 Normaliser = Literal["rank", "gang", "running"]
-"""What summed losses are divided by: a rank's positive anchors, the gang's mean, its running mean."""
+"""Summed losses are divided by a rank's positive anchors, the gang's mean, or its running mean."""
 
 
 @dataclass(frozen=True)

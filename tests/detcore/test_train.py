@@ -1,0 +1,286 @@
+"""The training loop: resume bit for bit, an update by hand, ranks, verdicts, users' mistakes."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from detcore.config import Config, from_dict, set_path, to_dict
+from detcore.data.coco import open_split
+from detcore.data.loader import train_batches
+from detcore.detectors import build_detector
+from detcore.distributed import Gang
+from detcore.measure import Meter
+from detcore.precision import normalise
+from detcore.train import build_optimizer, train, train_step
+
+CPU = torch.device("cpu")
+
+
+def config(**changes: object) -> Config:
+    """A run of seconds: 64 px, a handful of images, 20 steps."""
+    norm = {"kind": "gn", "groups": 4}
+    data = {
+        "data": {
+            "source": {"kind": "shapes", "train_images": 16, "val_images": 4, "size": 64},
+            "input": {
+                "train_short_sides": [64, 96],
+                "train_max_side": 96,
+                "eval_short_side": 64,
+                "eval_max_side": 64,
+            },
+        },
+        "model": {
+            "backbone": {"kind": "tiny", "width": 8, "norm_act": norm},
+            "neck": {"channels": 16, "norm_act": norm},
+            "head": {"num_convs": 1, "norm_act": norm},
+            "anchors": {"sizes": [12, 24, 48, 64, 64]},
+            "box_loss": "giou",
+        },
+        "optim": {"lr": 0.02},
+        "schedule": {"kind": "cosine", "warmup_steps": 2},
+        "train": {"steps": 20, "batch_per_gpu": 2, "checkpoint_every": 10},
+        "monitor": {"min_map": 0.0},
+        "runtime": {"loader_workers": 0, "log_every": 1, "device": "cpu", "threads": 1},
+    }
+    for path, value in changes.items():
+        data = set_path(data, path.replace("__", "."), value)
+    return from_dict(Config, data)
+
+
+def losses(workdir: Path) -> list[tuple[int, float, float]]:
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [
+        (p["step"], p["values"]["loss/total"], p["values"]["grad_norm"])
+        for p in lines
+        if "loss/total" in p["values"]
+    ]
+
+
+def weights(workdir: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(workdir / "checkpoint.pt", weights_only=True)
+    return {**state["model"], **state["ranks"][0]["buffers"]}
+
+
+class Crash(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model__head__norm_act": "bn", "model__neck__norm_act": "bn"},
+        {"train__accumulate": 2, "schedule": {"kind": "step", "milestones": [0.4]}},
+        {"runtime__loader_workers": 2, "model__normaliser": "running"},
+    ],
+    ids=["bn", "accumulate", "loader workers"],
+)
+def test_ten_steps_and_ten_resumed_are_twenty_bit_for_bit(tmp_path, changes):
+    whole = train(config(**changes), workdir=tmp_path / "whole")
+
+    def crash_in_step_13(point):
+        if point.step == 13:
+            raise Crash
+
+    with pytest.raises(Crash):
+        train(config(**changes), workdir=tmp_path / "halves", report=crash_in_step_13)
+    torch.manual_seed(12345)  # a warm process is in any state
+    resumed = train(config(**changes), workdir=tmp_path / "halves")
+    assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
+    assert [step for step, _, _ in losses(tmp_path / "halves")] == list(range(20))
+    ours, theirs = weights(tmp_path / "halves"), weights(tmp_path / "whole")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert resumed.metrics == whole.metrics
+    detections = [(tmp_path / d / "detections.json").read_text() for d in ("halves", "whole")]
+    assert detections[0] == detections[1]
+
+
+def test_a_stop_request_saves_and_the_next_call_goes_on(tmp_path):
+    calls = iter(range(100))
+    cancelled = train(
+        config(train__checkpoint_every=0), workdir=tmp_path, should_stop=lambda: next(calls) >= 5
+    )
+    assert cancelled.outcome == "cancelled"
+    assert 5 <= cancelled.step <= 7
+    train(config(train__checkpoint_every=0), workdir=tmp_path)
+    train(config(train__checkpoint_every=0), workdir=tmp_path / "whole")
+    assert losses(tmp_path) == losses(tmp_path / "whole")
+
+
+def test_one_step_equals_an_update_written_by_hand():
+    cfg = config(optim={"lr": 0.5, "momentum": 0.9, "weight_decay": 0.1, "clip_norm": 0.5})
+    split = open_split(cfg.data, "train")
+
+    def batches():
+        return train_batches(
+            split,
+            cfg.data,
+            seed=0,
+            batch=2,
+            rank=0,
+            world=1,
+            start_step=0,
+            workers=0,
+            pin_memory=False,
+        )
+
+    torch.manual_seed(0)
+    ours = build_detector(cfg.model, 4).train()
+    theirs = copy.deepcopy(ours)
+    optimizer = build_optimizer(ours, cfg)
+    stats = train_step(ours, ours, optimizer, batches(), cfg, CPU, Meter(2), Gang())
+
+    batch = next(batches())
+    parts = theirs.losses(theirs(normalise(batch.images)), batch.boxes, batch.labels)
+    loss = (parts["class"] + parts["box"]) / parts["num_pos"].clamp(min=1)
+    loss.backward()
+    norm = torch.sqrt(sum((p.grad**2).sum() for p in theirs.parameters()))
+    assert norm > 0.5  # clipping takes part
+    with torch.no_grad():
+        for p in theirs.parameters():
+            gradient = p.grad * 0.5 / norm
+            p -= 0.5 * (gradient + (0.1 * p if p.ndim > 1 else 0))
+    assert stats[0] == pytest.approx(loss.item(), rel=1e-5)
+    assert stats[3] == pytest.approx(norm.item(), rel=1e-5)
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
+
+
+def run_cli(workdir: Path, cfg: Config, *overrides: str) -> subprocess.CompletedProcess[str]:
+    workdir.mkdir(parents=True, exist_ok=True)
+    file = workdir / "in.yaml"
+    file.write_text(yaml.safe_dump(to_dict(cfg)))
+    command = [sys.executable, "-m", "detcore.train", str(file), *overrides]
+    return subprocess.run(
+        [*command, "--workdir", str(workdir)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_two_ranks_of_one_image_train_like_one_rank_of_two(tmp_path):
+    """With norms per sample and the gang's normaliser, a batch may be split over ranks at will."""
+    base = {
+        "train__steps": 6,
+        "schedule__warmup_steps": 0,
+        "data__input__train_short_sides": [64],  # of two sizes, the smaller would be padded
+    }
+    done = run_cli(tmp_path / "two", config(**base), "train.workers=2", "train.batch_per_gpu=1")
+    assert done.returncode == 0, done.stderr
+    assert "mAP" in done.stdout
+    train(config(**base), workdir=tmp_path / "one")
+    two, one = losses(tmp_path / "two"), losses(tmp_path / "one")
+    assert [s for s, _, _ in two] == list(range(6))
+    for (_, loss, norm), (_, loss1, norm1) in zip(two, one, strict=True):
+        assert loss == pytest.approx(loss1, rel=2e-3)
+        assert norm == pytest.approx(norm1, rel=2e-2)
+    per_rank = run_cli(
+        tmp_path / "rank",
+        config(**base, model__normaliser="rank"),
+        "train.workers=2",
+        "train.batch_per_gpu=1",
+    )
+    assert per_rank.returncode == 0, per_rank.stderr
+    assert losses(tmp_path / "rank")[0][2] != pytest.approx(one[0][2], rel=2e-2)
+
+
+def test_a_learning_rate_far_too_large_is_diverged_with_its_step(tmp_path):
+    result = train(config(optim={"lr": 1e12, "clip_norm": 0}), workdir=tmp_path)
+    assert result.outcome == "diverged"
+    assert result.step < 20
+    assert result.metrics == {}
+    assert json.loads((tmp_path / "result.json").read_text())["reason"] == result.reason
+    assert losses(tmp_path)[-1][0] == result.step
+
+
+def test_a_declared_checkpoint_of_progress_stops_a_run_that_does_not_learn(tmp_path):
+    cfg = config(monitor__progress=[{"at": 0.5, "min_map": 1.0}])
+    result = train(cfg, workdir=tmp_path)
+    assert (result.outcome, result.step) == ("stalled", 9)
+    assert result.metrics["mAP"] < 1
+    assert losses(tmp_path)[-1][0] == 9
+
+
+def test_settings_that_do_not_fit_the_processes_or_the_checkpoint_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"train.workers is 2, but 1 processes"):
+        train(config(train__workers=2), workdir=tmp_path)
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match=r"runtime.device is cuda"):
+            train(config(runtime__device="cuda"), workdir=tmp_path)
+    train(config(train__steps=10), workdir=tmp_path)
+    with pytest.raises(ValueError, match="written by another config"):
+        train(config(train__steps=10, optim__lr=0.5), workdir=tmp_path)
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(ValueError, match="cannot be read"):
+        train(config(train__steps=10), workdir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["optim.lr"], "write key=value"),
+        (["optim.lrr=1"], "did you mean 'lr'"),
+        (["optim.lr=-1"], "lr must be positive"),
+        (["model.neck.norm_act=evonrm"], "evonorm_s0"),
+        (["data.source={kind: coco, root: nowhere}"], "nowhere"),
+        (["model.neck.channels=10"], "divide"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_line(tmp_path, capsys, arguments, words):
+    from detcore.cli import main
+
+    file = tmp_path / "in.yaml"
+    file.write_text(yaml.safe_dump(to_dict(config())))
+    assert main([str(file), *arguments, "--workdir", str(tmp_path / "w")]) == 2
+    err = capsys.readouterr().err.strip()
+    assert words in err
+    assert "\n" not in err
+
+
+def test_a_number_with_an_exponent_is_a_number_on_the_command_line(tmp_path):
+    from detcore.cli import load_config
+
+    file = tmp_path / "in.yaml"
+    file.write_text(yaml.safe_dump(to_dict(config())))
+    assert load_config(file, ["optim.lr=1e-4"]).optim.lr == 1e-4
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("amp", ["none", "bf16"])
+def test_a_step_never_waits_for_the_device(amp):
+    cfg = config(train__amp=amp, runtime__device="cuda", runtime__channels_last=True)
+    device = torch.device("cuda")
+    split = open_split(cfg.data, "train")
+    detector = build_detector(cfg.model, 4).to(device, memory_format=torch.channels_last).train()
+    optimizer = build_optimizer(detector, cfg)
+    batches = train_batches(
+        split,
+        cfg.data,
+        seed=0,
+        batch=2,
+        rank=0,
+        world=1,
+        start_step=0,
+        workers=0,
+        pin_memory=True,
+    )
+    for step in range(3):
+        if step == 2:  # the first steps fill caches (anchors, workspaces)
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            stats = train_step(
+                detector, detector, optimizer, batches, cfg, device, Meter(2), Gang()
+            )
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert torch.isfinite(stats).all()
