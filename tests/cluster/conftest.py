@@ -79,9 +79,13 @@ class Started:
         except subprocess.TimeoutExpired:
             pytest.fail(f"still running after {timeout} s\n{self.stdout()}\n{self.stderr()}")
 
-    def wait_for_all(self, timeout: float = 60) -> None:
-        """No process may stay; Ray's helpers take a while to notice that their driver is gone."""
-        until(lambda: not self.living(), "every process has gone", timeout)
+    def wait_for_all(self, timeout: float = 90) -> None:
+        """No process may stay. After a kill, Ray's two agents (idle helpers) wait 60 s for their
+        head to come back."""
+        give_up = time.monotonic() + timeout
+        while living := self.living():
+            assert time.monotonic() < give_up, f"still there after {timeout} s: {living}"
+            time.sleep(0.1)
 
     def living(self) -> dict[int, str]:
         """Every process of this run that still lives (its own included): pid to command line."""

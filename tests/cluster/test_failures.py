@@ -16,7 +16,7 @@ import pytest
 from detcore.config.schema import Shapes
 from detcore.data.shapes import ensure_shapes
 from detcore.result import METRICS
-from tests.cluster.conftest import INTERRUPTED, Started, Workplace, noise, steps_of
+from tests.cluster.conftest import INTERRUPTED, Started, Workplace, noise, steps_of, until
 
 LONG = {"train": {"steps": 150, "checkpoint_every": 10}}
 
@@ -52,6 +52,8 @@ def test_a_killed_orchestrator_goes_on_where_it_was(workplace: Workplace) -> Non
     folder = in_second_cell(place, killed, 30)
     os.kill(killed.process.pid, signal.SIGKILL)
     killed.process.wait()
+    # what trains is gone at once: it must not write where the next attempt writes
+    until(lambda: not killed.ranks() and not killed.supervisors(), "the gang has gone", 20)
     killed.wait_for_all()
     before = place.cells()
     assert outcomes(before)[1] == ("gn", "running", "RUNNING")
