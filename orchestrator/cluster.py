@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import signal
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,9 +76,14 @@ def connected(address: str | None, largest_gang_cpus: float) -> Iterator[Cluster
         if address is None:
             cpus = max(os.cpu_count() or 1, int(largest_gang_cpus + 0.999))
             context = ray.init(
-                num_cpus=cpus, include_dashboard=True, dashboard_host="127.0.0.1", **quiet
+                address="local",  # not whatever cluster happens to run on this machine
+                num_cpus=cpus,
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
+                **quiet,
             )
         else:
+            _knock(address)
             context = ray.init(address=address, runtime_env={"env_vars": WORKER_ENV}, **quiet)
     except Exception as error:
         raise ClusterError(_explain(address, error)) from None
@@ -107,6 +113,13 @@ def refuse_impossible(jobs: Iterable[dict[str, Any]], cluster: Cluster) -> None:
                 f"{cluster.where()} has room for {room}; run on a larger cluster (--address), "
                 "take another --profile, or leave the cell out (--only)"
             )
+
+
+def _knock(address: str) -> None:
+    """Raise OSError at once when nothing listens at `host:port`; Ray would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _explain(address: str | None, error: Exception) -> str:

@@ -120,7 +120,8 @@ class Plan:
         sizes = Counter(_size(p.cell) for p in self.cells)
         question = f"\n{self.sweep.question}" if self.sweep.question else ""
         return (
-            f"{self.sweep.name}{question}\n{len(self.cells)} cells ({arms} arms, {seeds} seeds): "
+            f"{self.sweep.name}{question}\n{_count(len(self.cells), 'cell')} "
+            f"({_count(arms, 'arm')}, {_count(seeds, 'seed')}): "
             f"{settled} settled before, {len(self.todo)} to run; "
             + ", ".join(f"{n} of {size}" for size, n in sizes.items())
         )
@@ -180,6 +181,10 @@ def _fingerprints(cells: Iterable[Cell], need_data: bool) -> tuple[list[str], li
                 notes.append(f"note: {error}; the ids above are not those of a real run")
         prints.append(known[source])
     return prints, notes
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _size(cell: Cell) -> str:

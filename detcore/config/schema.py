@@ -236,7 +236,7 @@ class RetinaNet:
     matcher: MaxIouMatcher = MaxIouMatcher()
     class_loss: FocalLoss = FocalLoss()
     box_loss: BoxLoss = HuberLoss()
-    normaliser: Normaliser = "gang"
+    normaliser: Normaliser = "running"
     postprocess: Postprocess = Postprocess()
 
 

@@ -22,6 +22,8 @@ class LossNormaliser(nn.Module):
     Never below 1. No host sync; one collective for `gang` and `running`.
     """
 
+    mean: Tensor
+
     def __init__(self, kind: schema.Normaliser) -> None:
         super().__init__()
         self.kind = kind
