@@ -3,12 +3,14 @@ embedded one in `mlruns/`."""
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import re
 import shlex
 import sqlite3
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,11 +58,12 @@ class Store:
 
     def browse(self, experiment_id: str) -> str:
         """What to type, or to open, to see the experiment: a command for a database, an address for
-        a server."""
+        a server. Never a password: an address that was given is named by its variable."""
         if self.is_server:
             page = f"/#/experiments/{experiment_id}?workflowType=machine_learning"
             return self.shown.rstrip("/") + page
-        return f"mlflow ui --backend-store-uri {shlex.quote(self.uri)} {_UI}"
+        uri = shlex.quote(self.uri) if self.embedded else '"$MLFLOW_TRACKING_URI"'
+        return f"mlflow ui --backend-store-uri {uri} {_UI}"
 
 
 def find_store(root: Path | None = None) -> Store:
@@ -91,8 +94,6 @@ def connect(store: Store) -> MlflowClient:
     cannot be opened."""
     for name, value in CLIENT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if store.embedded:
-        _make_embedded(store.embedded)
     import mlflow.store.db.utils as database
     from mlflow import MlflowClient
 
@@ -102,7 +103,10 @@ def connect(store: Store) -> MlflowClient:
     # MLflow tries a database that does not open for 100 s; a wrong address is told sooner
     database.MAX_RETRY_COUNT = min(database.MAX_RETRY_COUNT, 4)
     try:
-        return MlflowClient(store.uri)
+        with _made_by_one(store.embedded):
+            return MlflowClient(store.uri)
+    except LedgerError:
+        raise
     except Exception as error:
         raise LedgerError(
             f"the MLflow store {store.shown} cannot be opened: {one_line(error)}"
@@ -141,6 +145,24 @@ def cut(text: str, limit: int) -> str:
         return text
     mark = f" ... [{len(text)} characters]"
     return text[: limit - len(mark)] + mark
+
+
+@contextmanager
+def _made_by_one(database: Path | None) -> Iterator[None]:
+    """Make the embedded store; while its tables are made, no other process makes them as well.
+
+    MLflow's own lock lies in the temporary folder, which two processes need not share."""
+    if database is None:
+        yield
+        return
+    _make_embedded(database)
+    with ExitStack() as stack:
+        try:
+            lock = stack.enter_context(database.with_name(f".{database.name}.lock").open("a"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a disk without locks, or one that can only be read
+        yield
 
 
 def _make_embedded(database: Path) -> None:

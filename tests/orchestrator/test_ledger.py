@@ -378,6 +378,49 @@ def test_what_a_killed_orchestrator_leaves_is_found_and_completed(tmp_path):
     assert (far.owner, far.host) == ("elsewhere", "another-host")
 
 
+OPENS = """
+import sys, time
+from pathlib import Path
+import mlflow.store.tracking.sqlalchemy_store
+from orchestrator.ledger import open_ledger
+root, name = Path(sys.argv[1]), sys.argv[2]
+(root / f"{name} is ready").touch()
+while not (root / "go").exists():
+    time.sleep(0.001)
+open_ledger(name, root)
+"""
+
+
+def test_the_first_starts_of_two_sweeps_may_meet(tmp_path):
+    """With a temporary folder each, as batch systems give them: MLflow's own lock lies there."""
+    children = []
+    for name in ("one", "two"):
+        (tmp_path / f"tmp-{name}").mkdir()
+        children.append(
+            subprocess.Popen(
+                [sys.executable, "-c", OPENS, str(tmp_path), name],
+                cwd=Path(__file__).parents[2],
+                env={**os.environ, "TMPDIR": str(tmp_path / f"tmp-{name}")},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    try:
+        while len(list(tmp_path.glob("* is ready"))) < 2:
+            assert all(child.poll() is None for child in children)
+            time.sleep(0.05)
+        (tmp_path / "go").touch()
+        said = [child.communicate(timeout=120)[0] for child in children]
+    finally:
+        for child in children:
+            child.kill()
+    assert said == ["", ""]
+    assert [child.returncode for child in children] == [0, 0]
+    names = {e.name for e in open_ledger("one", tmp_path)._live.search_experiments()}
+    assert {"one", "two"} <= names
+
+
 # ---------------------------------------------------------------- stores that cannot be used
 
 
@@ -430,6 +473,11 @@ def test_how_to_look_at_the_results(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:pw@host:5000/")
     assert find_store(tmp_path).browse("7") == (
         "http://host:5000/#/experiments/7?workflowType=machine_learning"
+    )
+    # what is printed ends up in logs and issues: no password in it
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:pw@host/results")
+    assert find_store(tmp_path).browse("7") == (
+        'mlflow ui --backend-store-uri "$MLFLOW_TRACKING_URI" --host 127.0.0.1 --port 5000'
     )
 
 
