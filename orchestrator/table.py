@@ -37,7 +37,6 @@ class Row:
     label: str = ""
     run_id: str = ""
     cpus: float = 0.0  # of the whole cell; for the sum of CPU hours
-    reused: bool = False  # settled before this start
 
 
 @dataclass(frozen=True)
@@ -158,8 +157,6 @@ def totals(rows: Sequence[Row]) -> str:
     parts = [f"{counts[name]} {name}" for name in order if counts[name]]
     settled = sum(counts[name] for name in ("converged", "diverged", "stalled"))
     text = f"{len(rows)} cells: {', '.join(parts)}; {settled} of {len(rows)} settled"
-    if reused := sum(row.reused for row in rows):
-        text += f" ({reused} from before)"
     gpu = sum(row.values.get("gpu_hours", 0.0) for row in rows)
     cpu = sum(row.values.get("train_hours", 0.0) * row.cpus for row in rows)
     if gpu > 0:

@@ -134,14 +134,13 @@ def test_the_legend_explains_only_what_is_used():
 
 def test_totals_add_up():
     rows = [
-        cell("converged", 0.3, values={"train_hours": 0.5}, cpus=2, reused=True),
+        cell("converged", 0.3, values={"train_hours": 0.5}, cpus=2),
         cell("diverged", step=3, values={"train_hours": 0.25}, cpus=2),
         cell("crashed"),
         cell("waiting"),
     ]
     assert totals(rows) == (
-        "4 cells: 1 converged, 1 diverged, 1 crashed, 1 waiting; 2 of 4 settled (1 from before); "
-        "1.50 CPU hours"
+        "4 cells: 1 converged, 1 diverged, 1 crashed, 1 waiting; 2 of 4 settled; 1.50 CPU hours"
     )
     gpu = [cell("converged", 0.3, values={"gpu_hours": 1.25, "train_hours": 1.0}, cpus=4)]
     assert totals(gpu).endswith("1 of 1 settled; 1.25 GPU hours")
