@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from detcore.config import CODE_VERSION, to_dict
+from detcore.config.schema import CocoFolder
 from detcore.data.fingerprint import data_fingerprint
-from detcore.data.folder import DataError
+from detcore.data.folder import (
+    DataError,
+    SplitName,
+    find_annotations,
+    find_images,
+    missing_files,
+)
 from orchestrator.expand import Cell, expand, filter_cells
 from orchestrator.gang import Job
 from orchestrator.identity import cell_id
@@ -18,6 +27,9 @@ from orchestrator.spec import Sweep, load_sweep
 
 if TYPE_CHECKING:
     from orchestrator.runs import CellInfo, Settled
+
+ABSENT = "absent"
+"""Stands for the fingerprint of data that are not there."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,8 @@ class Plan:
     folder: Path  # one folder for each cell's files, named by its id
     settled: Mapping[str, Settled] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    everything: tuple[Planned, ...] = ()  # the cells of the whole sweep, also those `only` left out
+    variant: str = ""  # equal for starts with the same profile, data and settings
 
     @property
     def ids(self) -> list[str]:
@@ -54,6 +68,11 @@ class Plan:
             axis.name: [v.label for v in axis.levels if v.label in there[axis.name]]
             for axis in self.sweep.axes
         }
+
+    def whole(self) -> Plan:
+        """The plan without `only`. A cell that is left out and whose data are absent has an id that
+        is not that of a real run."""
+        return replace(self, cells=self.everything or self.cells)
 
     def reconciled(self, settled: Mapping[str, Settled]) -> Plan:
         return replace(self, settled=settled)
@@ -153,34 +172,68 @@ def make_plan(
     not those of the real run.
     """
     sweep = load_sweep(file, profile=profile, overrides=overrides, data=data)
-    cells = expand(sweep)
-    if only is not None:
-        cells = filter_cells(cells, only)
-    fingerprints, notes = _fingerprints(cells, need_data)
-    planned = tuple(
-        Planned(cell_id(c.config, print_), c, print_)
-        for c, print_ in zip(cells, fingerprints, strict=True)
-    )
-    folder = (root or Path.cwd()).resolve() / "mlruns" / "cells"
-    return Plan(sweep, planned, folder, notes=tuple(notes))
-
-
-def _fingerprints(cells: Iterable[Cell], need_data: bool) -> tuple[list[str], list[str]]:
+    everything = expand(sweep)
+    chosen = everything if only is None else filter_cells(everything, only)
     known: dict[Any, str] = {}
+    notes = _fingerprint(chosen, need_data, known)
+    notes += _check_images(chosen, need_data, known)
+    _fingerprint(everything, False, known)
+    planned = {
+        id(c): Planned(cell_id(c.config, print_), c, print_)
+        for c in everything
+        for print_ in [known[c.config.data.source]]
+    }
+    return Plan(
+        sweep,
+        tuple(planned[id(c)] for c in chosen),
+        (root or Path.cwd()).resolve() / "mlruns" / "cells",
+        notes=tuple(notes),
+        everything=tuple(planned.values()),
+        variant=_variant(profile, data, overrides),
+    )
+
+
+def _fingerprint(cells: Iterable[Cell], need_data: bool, known: dict[Any, str]) -> list[str]:
+    """Add the fingerprints of what `cells` train on to `known`; notes on data that are absent."""
     notes = []
-    prints = []
-    for cell in cells:
-        source = cell.config.data.source
+    for source in dict.fromkeys(cell.config.data.source for cell in cells):
         if source not in known:
             try:
                 known[source] = data_fingerprint(source)
             except DataError as error:
                 if need_data:
                     raise
-                known[source] = "absent"
+                known[source] = ABSENT
                 notes.append(f"note: {error}; the ids above are not those of a real run")
-        prints.append(known[source])
-    return prints, notes
+    return notes
+
+
+def _check_images(cells: Iterable[Cell], need_data: bool, known: Mapping[Any, str]) -> list[str]:
+    """Every image that is listed must be there, unless bad images are skipped: better told now than
+    by each cell in turn."""
+    notes = []
+    strict = (c.config.data.source for c in cells if c.config.data.on_bad_image == "error")
+    for source in dict.fromkeys(strict):
+        if not isinstance(source, CocoFolder) or known[source] == ABSENT:
+            continue
+        for split in get_args(SplitName):
+            listed = json.loads(find_annotations(source, split).read_bytes())["images"]
+            names = [record["file_name"] for record in listed]
+            folder = find_images(source, split, names)
+            if missing := missing_files(folder, names):
+                problem = (
+                    f"{folder / missing[0]}: the image is listed but absent ({len(missing)} of "
+                    f"{len(names)} are; data.on_bad_image: skip leaves them out)"
+                )
+                if need_data:
+                    raise DataError(problem)
+                notes.append(f"note: {problem}; a real run ends here")
+    return notes
+
+
+def _variant(profile: str | None, data: Path | None, overrides: Sequence[str]) -> str:
+    content = [profile, str(data.resolve()) if data else None, list(overrides)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
 
 
 def _count(n: int, what: str) -> str:

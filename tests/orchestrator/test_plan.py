@@ -113,6 +113,49 @@ def test_absent_data_end_a_run_and_are_noted_in_a_dry_one(file: Path, tmp_path: 
     assert absent in dry.to_text()
 
 
+def test_an_absent_image_is_told_before_any_cell_meets_it(file: Path, tmp_path: Path) -> None:
+    data = coco(tmp_path / "data", "cat")
+    listed = json.loads((data / "val.json").read_text())
+    for number, name in enumerate(["gone.jpg", "lost.jpg"], 2):
+        listed["images"].append({"id": number, "file_name": name, "width": 8, "height": 8})
+    (data / "val.json").write_text(json.dumps(listed))
+    with pytest.raises(DataError, match=r"gone\.jpg: the image is listed but absent \(2 of 3 are"):
+        make_plan(file, data=data, root=tmp_path)
+    dry = make_plan(file, data=data, need_data=False, root=tmp_path)
+    (note,) = dry.notes
+    assert "gone.jpg" in note
+    skips = make_plan(file, data=data, overrides=["data.on_bad_image=skip"], root=tmp_path)
+    assert skips.notes == ()
+    (data / "val" / "gone.jpg").touch()
+    (data / "val" / "lost.jpg").touch()
+    assert make_plan(file, data=data, root=tmp_path).notes == ()
+
+
+def test_a_part_of_a_sweep_knows_the_whole(file: Path, tmp_path: Path) -> None:
+    plan = make_plan(file, root=tmp_path)
+    part = make_plan(file, root=tmp_path, only="norm == 'bn'")
+    assert plan.whole().ids == plan.ids == part.whole().ids
+    assert part.whole().axes == plan.axes
+    assert set(part.ids) < set(plan.ids)
+    assert part.variant == plan.variant
+    assert make_plan(file, root=tmp_path, overrides=["train.steps=7"]).variant != plan.variant
+
+
+def test_data_of_other_cells_need_not_be_there(file: Path, tmp_path: Path) -> None:
+    coco(tmp_path / "there", "cat")
+    levels = {
+        place: {"data.source": {"kind": "coco", "root": str(tmp_path / place)}, "data.flip": flip}
+        for place, flip in (("there", 0.5), ("absent", 0.0))
+    }
+    file.write_text(
+        yaml.safe_dump({**SWEEP, "axes": {"data": {"values": levels}}, "resources": {}})
+    )
+    with pytest.raises(DataError, match="absent: no such folder"):
+        make_plan(file, root=tmp_path)
+    part = make_plan(file, root=tmp_path, only="data == 'there'")
+    assert (len(part.cells), len(part.whole().cells), part.notes) == (1, 2, ())
+
+
 def test_no_cell_is_left_over_in_silence(file: Path, tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="matches none of 4 cells"):
         make_plan(file, only="batch == 3", root=tmp_path)
