@@ -64,7 +64,7 @@ def save(
     config the state belongs to.
     """
     mine = {"random": random_state(device), "buffers": _cpu(dict(model.named_buffers()))}
-    ranks = gang.gather(mine)
+    ranks = gang.gather_first(mine)
     if not gang.is_first:
         return
     state = {

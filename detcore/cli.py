@@ -89,9 +89,8 @@ def _train(config: Config, workdir: Path) -> int:
     try:
         with process_group(gang, "env://", config.runtime.device):
             result = train(config, workdir=workdir, gang=gang, report=show)
-    except ValueError as error:
-        if gang.is_first:
-            print(error, file=sys.stderr)
+    except ValueError as error:  # any rank may be the one that meets it
+        print(error if gang.is_first else f"worker {gang.rank}: {error}", file=sys.stderr)
         return 2
     if gang.is_first:
         for name in METRICS:

@@ -24,22 +24,34 @@ class Verdict:
 class ConvergenceMonitor:
     """Watches loss and gradient norm step by step, and mAP where the run is evaluated.
 
-    The running median is over steps that were not themselves exploding: a loss that jumps and stays
-    high is measured against what it was before, not against itself.
+    Two rules find an explosion. A burst: the loss stays above factor times its running median for
+    `explode_patience` steps on end; the median is over steps that were not themselves that high, so
+    a loss that jumps and stays is measured against what it was. A drift: the median of all recent
+    losses, however jagged they are, is above factor times the lowest it has been.
     """
 
     def __init__(self, config: Monitor, steps: int) -> None:
         self.config, self.steps = config, steps
         self.healthy: deque[float] = deque(maxlen=config.window)
+        self.recent: deque[float] = deque(maxlen=config.window)
         self.exploding = 0
+        self.lowest = math.inf  # of the medians of `recent`
 
     def observe(self, step: int, loss: float, grad_norm: float) -> Verdict | None:
-        """`diverged` when loss or gradient is not finite, or the loss stays far above usual."""
+        """`diverged` when loss or gradient is not finite, or the loss has exploded."""
         for name, value in (("loss", loss), ("gradient norm", grad_norm)):
             if not math.isfinite(value):
-                evidence: dict[str, Any] = {"loss": repr(loss), "grad_norm": repr(grad_norm)}
-                evidence["losses_before"] = [float(v) for v in list(self.healthy)[-5:]]
+                before = list(self.recent)[-5:]
+                evidence = {
+                    "loss": repr(loss),
+                    "grad_norm": repr(grad_norm),
+                    "losses_before": before,
+                }
                 return Verdict("diverged", f"{name} is {value} at step {step}", step, evidence)
+        self.recent.append(loss)
+        return self._burst(step, loss) or self._drift(step)
+
+    def _burst(self, step: int, loss: float) -> Verdict | None:
         usual = median(self.healthy) if self.healthy else math.inf
         if loss <= self.config.explode_factor * usual:
             self.healthy.append(loss)
@@ -53,9 +65,20 @@ class ConvergenceMonitor:
             f"loss {loss:.4g} at step {step}, above {self.config.explode_factor:g} times its "
             f"running median {usual:.4g} since step {since}"
         )
-        return Verdict(
-            "diverged", reason, step, {"loss": loss, "running_median": usual, "since": since}
+        evidence = {"loss": loss, "running_median": usual, "since": since}
+        return Verdict("diverged", reason, step, evidence)
+
+    def _drift(self, step: int) -> Verdict | None:
+        level = median(self.recent)
+        if len(self.recent) >= min(5, self.config.window):
+            self.lowest = min(self.lowest, level)
+        if level <= self.config.explode_factor * self.lowest:
+            return None
+        reason = (
+            f"median loss {level:.4g} over the {len(self.recent)} steps to {step}, above "
+            f"{self.config.explode_factor:g} times its lowest, {self.lowest:.4g}"
         )
+        return Verdict("diverged", reason, step, {"median": level, "lowest_median": self.lowest})
 
     def due(self, step: int) -> bool:
         """Whether a declared checkpoint of progress falls on the end of step `step`."""
@@ -83,11 +106,18 @@ class ConvergenceMonitor:
         return Verdict("stalled", reason, step, {"mAP": mean_ap, "floor": self.config.min_map})
 
     def state(self) -> dict[str, Any]:
-        return {"healthy": list(self.healthy), "exploding": self.exploding}
+        return {
+            "healthy": list(self.healthy),
+            "recent": list(self.recent),
+            "exploding": self.exploding,
+            "lowest": self.lowest,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.healthy = deque(state["healthy"], maxlen=self.config.window)
+        self.recent = deque(state["recent"], maxlen=self.config.window)
         self.exploding = state["exploding"]
+        self.lowest = state["lowest"]
 
     def _check_step(self, at: float) -> int:
         return max(0, round(at * self.steps) - 1)

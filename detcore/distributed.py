@@ -4,10 +4,12 @@ torchrun is a gang of one."""
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,6 +53,14 @@ class Gang:
         dist.all_gather_object(items, item)
         return items
 
+    def gather_first(self, item: Any) -> list[Any]:
+        """`item` of every rank, in rank order, on rank 0; an empty list on the others."""
+        if self.world == 1:
+            return [item]
+        items: list[Any] = [None] * self.world if self.is_first else []
+        dist.gather_object(item, items if self.is_first else None)
+        return items
+
     def broadcast(self, item: Any) -> Any:
         """`item` of rank 0, on every rank."""
         if self.world == 1:
@@ -73,20 +83,29 @@ def pick_device(wanted: str, gang: Gang) -> torch.device:
 
 @contextmanager
 def process_group(
-    gang: Gang, init_method: str, device: str, timeout_s: float = 600.0
+    gang: Gang, meeting: str | Path, device: str, timeout_s: float = 3600.0
 ) -> Iterator[None]:
-    """Join the ranks of `gang`: NCCL when they train on GPUs, gloo on CPUs. Left in any case on the
-    way out."""
+    """Join the ranks of `gang`: NCCL when they train on GPUs, gloo on CPUs. Left in any case.
+
+    They meet at `meeting`: an address (`tcp://...`, `env://`), or, all on one machine, a file; then
+    nothing listens beyond this machine. `timeout_s` must outlast what one rank does alone, such as
+    scoring an evaluation.
+    """
     if gang.world == 1:
         yield
         return
     on_gpu = device != "cpu" and torch.cuda.is_available()
+    where: dict[str, Any] = {"init_method": meeting}
+    if isinstance(meeting, Path):
+        where = {"store": dist.FileStore(str(meeting), gang.world)}  # type: ignore[attr-defined]
+        if sys.platform == "linux":
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-        init_method=init_method,
         rank=gang.rank,
         world_size=gang.world,
         timeout=timedelta(seconds=timeout_s),
+        **where,
     )
     try:
         yield

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -24,12 +27,13 @@ def evaluate(
     gang: Gang,
     device: torch.device,
     file: Path,
+    alive: Callable[[], object],
 ) -> tuple[dict[str, float], float]:
     """The 12 COCO metrics and the seconds per image of forward pass and post-processing; the same
     values on every rank.
 
     Images are shared out over the ranks. Rank 0 writes the detections to `file`, a COCO results
-    file, and scores them.
+    file, and scores them. `alive` is called now and then, as a sign of life.
     """
     results: list[dict[str, object]] = []
     seconds, images = 0.0, 0
@@ -54,19 +58,40 @@ def evaluate(
             _finish(device)
             seconds += time.perf_counter() - begin
             images += len(batch.image_ids)
+            alive()
             results += to_coco_results(
                 detections, batch.image_ids, batch.scales, batch.sizes, split.category_ids
             )
     detector.train(was_training)
-    ranks = gang.gather((results, seconds, images))
+    ranks = gang.gather_first((results, seconds, images))
     metrics: dict[str, float] = {}
     if gang.is_first:
         everything = [r for part, _, _ in ranks for r in part]
         everything.sort(key=lambda r: (r["image_id"], -r["score"]))
         write_results(file, everything)
-        metrics = coco_metrics(split, everything)
-    metrics = gang.broadcast(metrics)
-    return metrics, sum(s for _, s, _ in ranks) / max(1, sum(n for _, _, n in ranks))
+        with _kept(alive):
+            metrics = coco_metrics(split, everything)
+    eval_s_per_img = sum(s for _, s, _ in ranks) / max(1, sum(n for _, _, n in ranks))
+    answer: tuple[dict[str, float], float] = gang.broadcast((metrics, eval_s_per_img))
+    return answer
+
+
+@contextmanager
+def _kept(alive: Callable[[], object]) -> Iterator[None]:
+    """Give signs of life from a thread: scoring thousands of images takes minutes."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(5.0):
+            alive()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _finish(device: torch.device) -> None:

@@ -13,9 +13,9 @@ ranks take the same decision at the same step.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,21 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detcore import checkpoint
-from detcore.config import Config, identity_dict, to_dict
+from detcore.config import CODE_VERSION, Config, identity_dict, to_dict
 from detcore.convergence import ConvergenceMonitor, Verdict
+from detcore.curves import Curves, LateReader, Report
 from detcore.data.coco import CocoSplit, open_split
+from detcore.data.fingerprint import data_fingerprint
+from detcore.data.folder import DataError
 from detcore.data.loader import train_batches
 from detcore.detectors import RetinaNet, build_detector
 from detcore.distributed import Gang, pick_device
 from detcore.measure import Meter, PeakMemory
 from detcore.precision import autocast, normalise
 from detcore.predict import evaluate
-from detcore.result import Point, Result
+from detcore.result import Result
 from detcore.schedule import learning_rate
 
-Report = Callable[[Point], None]
 STATS = ("loss/total", "loss/class", "loss/box", "grad_norm", "stop")
 
 
@@ -71,6 +73,7 @@ def train(
     workdir.mkdir(parents=True, exist_ok=True)
     train_split = open_split(config.data, "train")
     val_split = open_split(config.data, "val")
+    check_splits(train_split, val_split)
 
     torch.manual_seed(config.seed)
     detector = build_detector(config.model, len(train_split.category_ids)).to(device)
@@ -79,8 +82,9 @@ def train(
         detector = detector.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(detector, config)
     monitor = ConvergenceMonitor(config.monitor, config.train.steps)
-    key = json.dumps(identity_dict(config), sort_keys=True)
-    resumed = checkpoint.load(
+    forward = _parallel(detector, config, gang, device)
+    key = json.dumps([CODE_VERSION, data_fingerprint(config.data.source), identity_dict(config)])
+    resumed = checkpoint.load(  # after DDP is built, which may copy rank 0's buffers to all
         workdir / "checkpoint.pt",
         model=detector,
         optimizer=optimizer,
@@ -92,18 +96,20 @@ def train(
     if resumed:
         first_step, seconds_before, monitor_state = resumed
         monitor.restore(monitor_state)
-    forward: nn.Module = detector
-    if on_gpu and config.runtime.compile:
-        forward = torch.compile(detector)  # type: ignore[assignment]
-    if gang.world > 1:
-        forward = DistributedDataParallel(
-            forward, broadcast_buffers=False, gradient_as_bucket_view=True
+    if len(starts := set(gang.gather(first_step))) > 1:
+        raise ValueError(
+            f"{workdir}: the workers see different checkpoints (steps {sorted(starts)}); "
+            "the folder must be shared by all nodes"
         )
 
-    points = _Points(workdir / "metrics.jsonl", first_step, gang, report)
+    points = Curves(workdir / "metrics.jsonl", first_step, gang, report)
     if gang.is_first:
-        (workdir / "result.json").unlink(missing_ok=True)  # an earlier attempt's
+        for earlier in ("result.json", "detections.json"):
+            (workdir / earlier).unlink(missing_ok=True)
         (workdir / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+
+    def alive() -> bool:
+        return should_stop is not None and should_stop()
 
     def save(step: int) -> None:
         checkpoint.save(
@@ -121,7 +127,7 @@ def train(
     def evaluate_now(step: int) -> tuple[dict[str, float], float]:
         with meter.paused():
             metrics, eval_s_per_img = evaluate(
-                detector, val_split, config, gang, device, workdir / "detections.json"
+                detector, val_split, config, gang, device, workdir / "detections.json", alive
             )
         points.add(step, metrics)
         return metrics, eval_s_per_img
@@ -138,7 +144,7 @@ def train(
         pin_memory=on_gpu,
     )
     meter = Meter(config.train.batch_per_gpu * config.train.accumulate * gang.world)
-    late = _LateReader(gang)
+    late = LateReader(gang)
     verdict: Verdict | None = None
     stopped = False
     metrics: dict[str, float] = {}
@@ -150,14 +156,14 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = lr
         stats = train_step(forward, detector, optimizer, batches, config, device, meter, gang)
-        stats[-1] = float(should_stop is not None and should_stop())
+        stats[-1] = float(alive())
         verdict, stopped = _read(late.exchange(step, stats), monitor, points, meter, config)
         step += 1
         if verdict or stopped:
             break
         last = step == config.train.steps
         looks = monitor.due(step - 1) or (config.eval.every and step % config.eval.every == 0)
-        saves = config.train.checkpoint_every and step % config.train.checkpoint_every == 0
+        saves = config.runtime.checkpoint_every and step % config.runtime.checkpoint_every == 0
         if last or looks or saves:  # what is saved or evaluated must have been judged first
             verdict, stopped = _read(late.drain(), monitor, points, meter, config)
             if verdict or stopped:
@@ -234,6 +240,33 @@ def train_step(
     return torch.cat((parts.sum().view(1), parts, grad_norm.view(1), parts.new_zeros(1)))
 
 
+def check_splits(train_split: CocoSplit, val_split: CocoSplit) -> None:
+    """Raise DataError for splits that cannot be trained on the one and scored on the other."""
+    if train_split.category_ids != val_split.category_ids:
+        raise DataError(
+            f"{val_split.annotation_file}: its categories are not those of "
+            f"{train_split.annotation_file}; class numbers would mean different things"
+        )
+    if len(val_split.boxes) == 0:
+        raise DataError(f"{val_split.annotation_file}: has no boxes, so mAP is undefined")
+
+
+def _parallel(detector: nn.Module, config: Config, gang: Gang, device: torch.device) -> nn.Module:
+    """`detector` compiled and with its gradients averaged over the ranks, where that applies.
+
+    Buffers are left to each rank: its own running statistics (see `averaged_buffers`).
+    """
+    forward = detector
+    if device.type == "cuda" and config.runtime.compile:
+        forward = torch.compile(detector)  # type: ignore[assignment]
+    if gang.world == 1:
+        return forward
+    # torch 2.15 renamed the option
+    new = "forward_sync_buffers" in signature(DistributedDataParallel.__init__).parameters
+    buffers: Any = {"forward_sync_buffers" if new else "broadcast_buffers": False}
+    return DistributedDataParallel(forward, gradient_as_bucket_view=True, **buffers)
+
+
 def build_optimizer(detector: nn.Module, config: Config) -> torch.optim.Optimizer:
     """SGD; weight decay on convolution weights only, not on norms and biases (one dimension)."""
     weights = [p for p in detector.parameters() if p.requires_grad and p.ndim > 1]
@@ -251,45 +284,10 @@ def build_optimizer(detector: nn.Module, config: Config) -> torch.optim.Optimize
     )
 
 
-class _LateReader:
-    """Statistics of the gang, one step late: `exchange` starts the sum of this step and returns the
-    last step's means."""
-
-    def __init__(self, gang: Gang) -> None:
-        self.gang = gang
-        self.pending: tuple[int, torch.Tensor, Any, Any] | None = None
-
-    def exchange(self, step: int, stats: torch.Tensor) -> tuple[int, list[float]] | None:
-        before = self.drain()
-        work = self.gang.sum_later(stats)
-        ready = None
-        if stats.is_cuda:
-            if work is not None:
-                work.wait()  # orders the streams; the host goes on
-                work = None
-            stats = stats.to("cpu", non_blocking=True)
-            ready = torch.cuda.Event()
-            ready.record()
-        self.pending = (step, stats, work, ready)
-        return before
-
-    def drain(self) -> tuple[int, list[float]] | None:
-        """The statistics of the last exchange, waited for."""
-        if self.pending is None:
-            return None
-        step, stats, work, ready = self.pending
-        self.pending = None
-        if work is not None:
-            work.wait()
-        if ready is not None:
-            ready.synchronize()
-        return step, [v / self.gang.world for v in stats.tolist()]
-
-
 def _read(
     seen: tuple[int, list[float]] | None,
     monitor: ConvergenceMonitor,
-    points: _Points,
+    points: Curves,
     meter: Meter,
     config: Config,
 ) -> tuple[Verdict | None, bool]:
@@ -305,39 +303,6 @@ def _read(
         lr = learning_rate(config.schedule, config.optim.lr, step, config.train.steps)
         points.add(step, {**named, "lr": lr, **meter.rates()})
     return verdict, stop
-
-
-class _Points:
-    """The curves: a line of metrics.jsonl each, and a call of `report`. Only rank 0 writes."""
-
-    def __init__(self, path: Path, first_step: int, gang: Gang, report: Report | None) -> None:
-        self.report = report
-        self.file = None
-        if gang.is_first:
-            kept = []  # what a killed attempt wrote after its last checkpoint is written again
-            if path.exists() and first_step:
-                kept = [ln for ln in path.read_text().splitlines() if _step_of(ln) < first_step]
-            path.write_text("".join(line + "\n" for line in kept))
-            self.file = path.open("a", buffering=1)
-
-    def add(self, step: int, values: dict[str, float]) -> None:
-        if self.file is None:
-            return
-        point = Point(step, time.time(), values)
-        self.file.write(json.dumps(vars(point)) + "\n")
-        if self.report:
-            self.report(point)
-
-    def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
-
-
-def _step_of(line: str) -> int:
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError):  # a line cut off by a kill
-        return 1 << 62
 
 
 def _values(

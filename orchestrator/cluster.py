@@ -105,6 +105,11 @@ def refuse_impossible(jobs: Iterable[dict[str, Any]], cluster: Cluster) -> None:
     """Raise ClusterError for the first cell that this cluster could never hold."""
     for job in jobs:
         each = {"CPU": job["cpus_per_worker"], "GPU": job["gpus_per_worker"]}
+        if each["GPU"] % 1:
+            raise ClusterError(
+                f"cell {job['label']}: resources.gpus_per_worker must be a whole number, is "
+                f"{each['GPU']:g}: two workers of one gang cannot share a GPU (NCCL refuses)"
+            )
         room = cluster.room_for(each)
         if room < job["ranks"]:
             size = " and ".join(f"{n:g} {what}" for what, n in each.items() if n)

@@ -60,7 +60,7 @@ class Rank:
         if ids and not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(ids)
 
-    def run(self, job: Job, rank: int, local_rank: int, address: str) -> dict[str, Any]:
+    def run(self, job: Job, rank: int, local_rank: int, meeting: str) -> dict[str, Any]:
         """Train the cell as `rank`; returns {"result": ...}, or {"fault": ...} with the traceback
         of what went wrong."""
         from detcore.config import Config, from_dict
@@ -70,10 +70,14 @@ class Rank:
         self._points.clear()
         self._stop.clear()
         self._beat = time.time()
-        config = from_dict(Config, job["config"])
+        config = from_dict(Config, _on_its_device(job))
         gang = Gang(rank, job["ranks"], local_rank)
         try:
-            with process_group(gang, address, config.runtime.device, job["hang_timeout_s"]):
+            Path(job["folder"]).mkdir(parents=True, exist_ok=True)
+            place = Path(meeting[5:]) if meeting.startswith("file:") else meeting
+            # the supervisor notices a hang; a collective may wait while rank 0 scores
+            patience = 3600 + job["hang_timeout_s"]
+            with process_group(gang, place, config.runtime.device, patience):
                 result = train(
                     config,
                     workdir=Path(job["folder"]),
@@ -99,6 +103,15 @@ class Rank:
         return self._stop.is_set()
 
 
+def _on_its_device(job: Job) -> dict[str, Any]:
+    """The config with `auto` settled: a cell trains on GPUs exactly when it has reserved them."""
+    config: dict[str, Any] = job["config"]
+    if config["runtime"]["device"] != "auto":
+        return config
+    device = "cuda" if job["gpus_per_worker"] else "cpu"
+    return {**config, "runtime": {**config["runtime"], "device": device}}
+
+
 def _describe(error: Exception, rank: int) -> dict[str, Any]:
     import torch
 
@@ -109,6 +122,7 @@ def _describe(error: Exception, rank: int) -> dict[str, Any]:
         "traceback": traceback.format_exc(),
         "rank": rank,
         "time": time.time(),
+        "final": isinstance(error, ValueError),  # a mistake in data or settings: stays as it is
         # a peer that died looks like this from here; the cause is to be looked for elsewhere
         "secondhand": isinstance(error, RuntimeError)
         and any(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from detcore.config import CODE_VERSION, Config, identity_dict
+from detcore.config import CODE_VERSION, Config, identity_dict, to_dict
 
 
 def cell_id(config: Config, data_fingerprint: str) -> str:
@@ -18,8 +18,10 @@ def cell_id(config: Config, data_fingerprint: str) -> str:
 
 
 def arm_key(config: Config) -> str:
-    """Equal for two configs that train the same thing apart from the seed."""
-    return _digest({k: v for k, v in identity_dict(config).items() if k != "seed"})
+    """Equal for two configs that train the same thing apart from the seed. Two folders of data
+    count as different here, before anyone has looked into them."""
+    rest = {k: v for k, v in identity_dict(config).items() if k != "seed"}
+    return _digest([rest, to_dict(config.data.source)])
 
 
 def _digest(content: object) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from typing import Any
 
 from orchestrator.gang import Job, Rank
@@ -89,11 +90,15 @@ def run_cell(params: dict[str, Any]) -> None:
             if "fault" in end:
                 _Pool.drop()  # whatever went wrong may live on in the processes
             tune.report({"event": "end", "cell": job["id"], **end})
-            if "result" in end or end["fault"]["outcome"] not in RETRIED or not retries_left:
+            if "result" in end or not retries_left or not _worth_a_retry(end["fault"]):
                 return
     except BaseException:
         _Pool.drop()
         raise
+
+
+def _worth_a_retry(fault: dict[str, Any]) -> bool:
+    return fault["outcome"] in RETRIED and not fault.get("final")
 
 
 def _run(job: Job, report: Any) -> dict[str, Any]:
@@ -120,10 +125,12 @@ def _run(job: Job, report: Any) -> dict[str, Any]:
             "nodes": sorted({w["ip"] for w in where}),
         }
     )
-    address = f"tcp://{where[0]['ip']}:{where[0]['port']}"
+    meeting = f"tcp://{where[0]['ip']}:{where[0]['port']}"
+    if len(on_node) == 1:  # on one node the ranks meet at a file: no port is opened
+        meeting = f"file:{job['folder']}/.meeting-{uuid.uuid4().hex[:8]}"
     # the task carries the cell's label: this is the name that Ray's dashboard shows
     running = {
-        rank.run.options(name=f"{job['label']} rank={i}").remote(job, i, local_ranks[i], address): i
+        rank.run.options(name=f"{job['label']} rank={i}").remote(job, i, local_ranks[i], meeting): i
         for i, rank in enumerate(ranks)
     }
     return _watch(job, ranks, running, report)
@@ -142,13 +149,24 @@ def _watch(job: Job, ranks: list[Any], running: dict[Any, int], report: Any) -> 
         faults = [e["fault"] for e in ends.values() if "fault" in e]
         if faults:
             return {"fault": _first_cause(faults, waiting, running)}
-        seen = _poll(ranks[0])
+        seen = _poll(ranks[0], job["hang_timeout_s"])
         if seen["points"]:
             report({"event": "points", "cell": job["id"], "points": seen["points"]})
         if waiting and seen["silent_s"] > job["hang_timeout_s"]:
             reason = f"no sign of life for {seen['silent_s']:.0f} s (failure.hang_timeout_s)"
-            return {"fault": {"outcome": "timeout", "reason": reason, "traceback": ""}}
+            return {"fault": _fault("timeout", reason)}
     return {"result": ends[0]["result"]}
+
+
+def _fault(outcome: str, reason: str) -> dict[str, Any]:
+    """A fault that no rank has described itself."""
+    return {
+        "outcome": outcome,
+        "reason": reason,
+        "traceback": "",
+        "time": time.time(),
+        "secondhand": False,
+    }
 
 
 def _end_of(future: Any, rank: int) -> dict[str, Any]:
@@ -157,16 +175,24 @@ def _end_of(future: Any, rank: int) -> dict[str, Any]:
     try:
         end: dict[str, Any] = ray.get(future)
         return end
+    except ray.exceptions.OutOfMemoryError as error:  # killed by Ray's memory monitor
+        return {"fault": _fault("oom", f"worker {rank}: {_cause(error)}")}
     except ray.exceptions.RayActorError as error:
         raise GangLost(f"worker {rank} died: {_cause(error)}") from None
 
 
-def _poll(rank: Any) -> dict[str, Any]:
+def _poll(rank: Any, patience_s: float) -> dict[str, Any]:
+    """What rank 0 has to say; nothing, and as long a silence, when it does not even answer."""
     import ray
 
     try:
-        seen: dict[str, Any] = ray.get(rank.poll.options(enable_task_events=False).remote())
+        answer = rank.poll.options(enable_task_events=False).remote()
+        seen: dict[str, Any] = ray.get(answer, timeout=patience_s)
         return seen
+    except ray.exceptions.GetTimeoutError:
+        return {"points": [], "silent_s": patience_s + 1}
+    except ray.exceptions.OutOfMemoryError:
+        return {"points": [], "silent_s": 0.0}  # the rank's own task tells it, too
     except ray.exceptions.RayActorError as error:
         raise GangLost(f"worker 0 died: {_cause(error)}") from None
 

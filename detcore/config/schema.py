@@ -382,17 +382,12 @@ class Train:
     )
     accumulate: int = 1  # forward passes per optimiser step
     amp: Literal["none", "bf16"] = "none"
-    checkpoint_every: int = 1000  # optimiser steps; 0 writes none
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_per_gpu", "workers", "accumulate"):
             _require(
                 getattr(self, name) >= 1, f"{name} must be at least 1, is {getattr(self, name)}"
             )
-        _require(
-            self.checkpoint_every >= 0,
-            f"checkpoint_every must not be negative, is {self.checkpoint_every}",
-        )
 
 
 @dataclass(frozen=True)
@@ -423,7 +418,7 @@ class Monitor:
     late."""
 
     window: int = 50  # steps of the running median
-    explode_factor: float = 20.0  # exploding: loss above factor * median ...
+    explode_factor: float = 10.0  # exploding: loss above factor * median ...
     explode_patience: int = 10  # ... for this many steps on end
     min_map: float = 0.005  # never learned: final mAP below this
     progress: tuple[ProgressCheck, ...] = ()
@@ -448,6 +443,7 @@ class Runtime:
     channels_last: bool = False  # memory format; off on CPU whatever is said here
     compile: bool = False  # torch.compile of the dense part; off on CPU whatever is said here
     log_every: int = 10  # optimiser steps between reported points
+    checkpoint_every: int = 1000  # optimiser steps between checkpoints; 0 writes none
     threads: int = 0  # CPU threads of a rank; 0 leaves torch's own choice
 
     def __post_init__(self) -> None:
@@ -456,6 +452,10 @@ class Runtime:
             f"loader_workers must not be negative, is {self.loader_workers}",
         )
         _require(self.log_every >= 1, f"log_every must be at least 1, is {self.log_every}")
+        _require(
+            self.checkpoint_every >= 0,
+            f"checkpoint_every must not be negative, is {self.checkpoint_every}",
+        )
         _require(self.threads >= 0, f"threads must not be negative, is {self.threads}")
 
 

@@ -19,7 +19,8 @@ class LossNormaliser(nn.Module):
     `running`: a running mean of the gang's count (momentum 0.9, as in detectron2's RetinaNet), so
     that every box weighs nearly the same whichever images it meets in its batch.
 
-    Never below 1. No host sync; one collective for `gang` and `running`.
+    Never below one positive in the whole gang. No host sync; one collective for `gang` and
+    `running`.
     """
 
     mean: Tensor

@@ -47,7 +47,7 @@ BASE: dict[str, Any] = {
     },
     "optim": {"lr": 0.01},
     "schedule": {"kind": "cosine", "warmup_steps": 2},
-    "train": {"steps": 12, "checkpoint_every": 0},
+    "train": {"steps": 12},
     "eval": {"batch": 8},
     "runtime": {"loader_workers": 0, "threads": 1, "log_every": 2},
 }

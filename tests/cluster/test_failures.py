@@ -18,7 +18,7 @@ from detcore.data.shapes import ensure_shapes
 from detcore.result import METRICS
 from tests.cluster.conftest import INTERRUPTED, Started, Workplace, noise, steps_of, until
 
-LONG = {"train": {"steps": 150, "checkpoint_every": 10}}
+LONG = {"train": {"steps": 150}, "runtime": {"checkpoint_every": 10}}
 
 
 def outcomes(runs: list[Any]) -> list[tuple[str, str, str]]:
@@ -128,7 +128,7 @@ def test_dead_processes_cost_an_attempt_and_nothing_else(workplace: Workplace) -
 def test_an_interrupted_sweep_stops_and_goes_on(workplace: Workplace) -> None:
     """Ctrl-C as a terminal does it: to every process of the group; and again, out of impatience."""
     place = workplace
-    place.write({"train": {"steps": 100, "checkpoint_every": 10}})
+    place.write({"train": {"steps": 100}, "runtime": {"checkpoint_every": 10}})
     run = place.start("--max-concurrent", "1")
     in_second_cell(place, run, 12)
     began = time.monotonic()
@@ -165,7 +165,7 @@ def test_failures_of_cells_are_told_apart(workplace: Workplace) -> None:
     size = victim.stat().st_size
     victim.write_bytes(b"\0" * size)  # listed, there, of the right size, and no image
     place.write(
-        {"train": {"steps": 40, "checkpoint_every": 10}, "runtime": {"log_every": 1}},
+        {"train": {"steps": 40}, "runtime": {"log_every": 1, "checkpoint_every": 10}},
         axes={
             "data": {
                 "values": {

@@ -54,9 +54,26 @@ def test_a_loss_that_jumps_and_stays_is_measured_against_what_it_was():
     assert verdicts[-1].step == 10
 
 
-def test_a_slow_rise_is_no_explosion():
+def test_a_rise_over_many_steps_is_found_by_the_drift_of_the_median():
+    """1.2^step: no step is 3 times the median of the 5 before it, but the median itself climbs.
+
+    Median of the last 5 losses at step s is 1.2^(s-2); the lowest is 1.2^2 (steps 0 to 4). It is
+    above 3 times that from 1.2^(s-4) > 3, s = 4 + 6.03, on: step 11.
+    """
     m = monitor(window=5, explode_factor=3, explode_patience=2)
-    assert all(m.observe(step, 1.05**step, 1.0) is None for step in range(100))
+    verdicts = [m.observe(step, 1.2**step, 1.0) for step in range(12)]
+    assert verdicts[:11] == [None] * 11
+    assert verdicts[11] is not None
+    assert verdicts[11].evidence["lowest_median"] == pytest.approx(1.2**2)
+
+
+def test_a_jagged_explosion_is_found():
+    """High and low in turn, so never `patience` steps on end: most of the window is high."""
+    m = monitor(window=10, explode_factor=10, explode_patience=5)
+    losses = [1.0] * 10 + [1000.0, 1000.0, 2.0] * 10
+    verdicts = [m.observe(step, loss, 1.0) for step, loss in enumerate(losses)]
+    first = next(v for v in verdicts if v)
+    assert 10 < first.step < 20
 
 
 def test_never_learned_is_stalled_at_the_end():

@@ -3,19 +3,23 @@
 import copy
 import json
 import os
+import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from torch.multiprocessing.spawn import ProcessException
 
 from detcore.config import Config, from_dict, set_path, to_dict
 from detcore.data.coco import open_split
 from detcore.data.loader import train_batches
+from detcore.data.shapes import ensure_shapes
 from detcore.detectors import build_detector
-from detcore.distributed import Gang
+from detcore.distributed import Gang, process_group
 from detcore.measure import Meter
 from detcore.precision import normalise
 from detcore.train import build_optimizer, train, train_step
@@ -45,9 +49,15 @@ def config(**changes: object) -> Config:
         },
         "optim": {"lr": 0.02},
         "schedule": {"kind": "cosine", "warmup_steps": 2},
-        "train": {"steps": 20, "batch_per_gpu": 2, "checkpoint_every": 10},
+        "train": {"steps": 20, "batch_per_gpu": 2},
         "monitor": {"min_map": 0.0},
-        "runtime": {"loader_workers": 0, "log_every": 1, "device": "cpu", "threads": 1},
+        "runtime": {
+            "device": "cpu",
+            "threads": 1,
+            "loader_workers": 0,
+            "log_every": 1,
+            "checkpoint_every": 10,
+        },
     }
     for path, value in changes.items():
         data = set_path(data, path.replace("__", "."), value)
@@ -77,7 +87,7 @@ class Crash(Exception):
     [
         {"model__head__norm_act": "bn", "model__neck__norm_act": "bn"},
         {"train__accumulate": 2, "schedule": {"kind": "step", "milestones": [0.4]}},
-        {"runtime__loader_workers": 2, "model__normaliser": "running"},
+        {"runtime__loader_workers": 2, "model__normaliser": "gang"},
     ],
     ids=["bn", "accumulate", "loader workers"],
 )
@@ -102,15 +112,77 @@ def test_ten_steps_and_ten_resumed_are_twenty_bit_for_bit(tmp_path, changes):
     assert detections[0] == detections[1]
 
 
+def rank_of_two(rank: int, cfg: dict[str, object], workdir: Path, crash_at: int | None) -> None:
+    def report(point):
+        if point.step == crash_at:
+            raise Crash
+
+    gang = Gang(rank, 2, rank)
+    with process_group(gang, workdir / f".meeting-{crash_at}", "cpu", timeout_s=60):
+        train(from_dict(Config, cfg), workdir=workdir, gang=gang, report=report)
+
+
+def test_two_ranks_with_their_own_running_statistics_resume_bit_for_bit(tmp_path):
+    cfg = to_dict(
+        config(train__workers=2, model__head__norm_act="bn", model__backbone__norm_act="bn")
+    )
+    for name in ("whole", "halves"):
+        (tmp_path / name).mkdir()
+    spawn = partial(torch.multiprocessing.spawn, rank_of_two, nprocs=2)
+    with pytest.raises(ProcessException):
+        spawn(args=(cfg, tmp_path / "halves", 13))
+    spawn(args=(cfg, tmp_path / "halves", None))
+    spawn(args=(cfg, tmp_path / "whole", None))
+    ours, theirs = tmp_path / "halves", tmp_path / "whole"
+    assert losses(ours) == losses(theirs)
+    states = [torch.load(d / "checkpoint.pt", weights_only=True)["ranks"] for d in (ours, theirs)]
+    for mine, other in zip(*states, strict=True):
+        assert all(torch.equal(b, other["buffers"][n]) for n, b in mine["buffers"].items())
+    name = next(n for n in states[0][0]["buffers"] if n.endswith("running_mean"))
+    assert not torch.equal(states[0][0]["buffers"][name], states[0][1]["buffers"][name])
+    assert (ours / "detections.json").read_text() == (theirs / "detections.json").read_text()
+
+
+def test_an_evaluation_before_the_checkpoint_is_in_the_curve_once(tmp_path):
+    cfg = config(eval__every=10)
+
+    def crash(point):
+        if point.step == 13:
+            raise Crash
+
+    with pytest.raises(Crash):
+        train(cfg, workdir=tmp_path, report=crash)
+    train(cfg, workdir=tmp_path)
+    points = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [p["step"] for p in points if "mAP" in p["values"]] == [10, 20]
+
+
+def test_data_that_cannot_be_scored_are_refused(tmp_path):
+    cfg = config()
+    shapes = ensure_shapes(cfg.data.source)
+    shutil.copytree(shapes, tmp_path / "data")
+    val = tmp_path / "data" / "annotations" / "instances_val.json"
+    content = json.loads(val.read_text())
+    source = {"kind": "coco", "root": str(tmp_path / "data")}
+    val.write_text(json.dumps({**content, "annotations": []}))
+    with pytest.raises(ValueError, match=r"instances_val.json: has no boxes"):
+        train(config(data__source=source), workdir=tmp_path / "a")
+    fewer = [c for c in content["categories"] if c["id"] != 4]
+    kept = [a for a in content["annotations"] if a["category_id"] != 4]
+    val.write_text(json.dumps({**content, "categories": fewer, "annotations": kept}))
+    with pytest.raises(ValueError, match=r"its categories are not those of .*instances_train.json"):
+        train(config(data__source=source), workdir=tmp_path / "b")
+
+
 def test_a_stop_request_saves_and_the_next_call_goes_on(tmp_path):
     calls = iter(range(100))
     cancelled = train(
-        config(train__checkpoint_every=0), workdir=tmp_path, should_stop=lambda: next(calls) >= 5
+        config(runtime__checkpoint_every=0), workdir=tmp_path, should_stop=lambda: next(calls) >= 5
     )
     assert cancelled.outcome == "cancelled"
     assert 5 <= cancelled.step <= 7
-    train(config(train__checkpoint_every=0), workdir=tmp_path)
-    train(config(train__checkpoint_every=0), workdir=tmp_path / "whole")
+    train(config(runtime__checkpoint_every=0), workdir=tmp_path)
+    train(config(runtime__checkpoint_every=0), workdir=tmp_path / "whole")
     assert losses(tmp_path) == losses(tmp_path / "whole")
 
 
@@ -168,7 +240,7 @@ def run_cli(workdir: Path, cfg: Config, *overrides: str) -> subprocess.Completed
 
 
 def test_two_ranks_of_one_image_train_like_one_rank_of_two(tmp_path):
-    """With norms per sample and the gang's normaliser, a batch may be split over ranks at will."""
+    """With norms per sample and one normaliser for all, the split of a batch changes nothing."""
     base = {
         "train__steps": 6,
         "schedule__warmup_steps": 0,
