@@ -107,6 +107,17 @@ def test_data_count_by_content_not_by_place() -> None:
     assert cell_id(here, "x") != cell_id(here, "y")
 
 
+def test_weights_count_by_the_content_of_their_file(tmp_path: Path) -> None:
+    def id_with(name: str, content: bytes) -> str:
+        (tmp_path / name).write_bytes(content)
+        backbone = {"kind": "resnet18", "weights": str(tmp_path / name)}
+        return cell_id(from_dict(Config, {"model": {"backbone": backbone}}), "data")
+
+    first = id_with("a.pth", b"one")
+    assert id_with("b.pth", b"one") == first
+    assert id_with("a.pth", b"another") != first
+
+
 def test_code_version_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     before = cell_id(Config(), "x")
     monkeypatch.setattr(identity, "CODE_VERSION", "another")
