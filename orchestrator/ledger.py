@@ -90,6 +90,18 @@ class Ledger:
                     missing.remove(cell_id)
         return found
 
+    def deleted_results(self, ids: Iterable[str]) -> dict[str, float]:
+        """Those of `ids` that had a result which a user deleted in MLflow, and when the newest of
+        them ended (seconds since the epoch)."""
+        wanted = set(ids)
+        ends: dict[str, float] = {}
+        for run in self._cells(deleted=True):
+            tags = run.data.tags
+            cell_id = tags.get("cell.id", "")
+            if cell_id in wanted and tags.get("cell.outcome") in SETTLED:
+                ends[cell_id] = max(ends.get(cell_id, 0.0), (run.info.end_time or 0) / 1000)
+        return ends
+
     def next_attempt(self, cell_id: str) -> int:
         """The number of the next attempt at a cell that `settled` was asked about, from 1."""
         return self._attempts.get(cell_id, 0) + 1
@@ -115,16 +127,28 @@ class Ledger:
 
     # ------------------------------------------------------------ the sweep's own run
 
-    def start_sweep(
-        self, spec_text: str, plan: Any, note: str, axes: Mapping[str, Sequence[Any]]
-    ) -> str:
-        """Open the sweep's run (the one of the same sweep's last start, if there is one) and write
-        what is known beforehand. `axes`: the levels of each axis in the order of the sweep file;
-        `plan`: anything JSON takes."""
+    def set_levels(self, axes: Mapping[str, Sequence[Any]]) -> None:
+        """The levels of each axis in the order of the sweep file: what colours and views follow."""
         self._axes = {name: [str(level) for level in levels] for name, levels in axes.items()}
+
+    def start_sweep(
+        self,
+        spec_text: str,
+        plan: Any,
+        note: str,
+        axes: Mapping[str, Sequence[Any]],
+        variant: str = "",
+        arguments: str = "",
+    ) -> str:
+        """Open the sweep's run (the one of the last start of the same `variant`, if there is one)
+        and write what is known beforehand. `axes`: see `set_levels`; `plan`: anything JSON
+        takes; `arguments`: those of the command."""
+        self.set_levels(axes)
         tags = {
             "run.kind": "sweep",
             "sweep.name": self.name,
+            "sweep.variant": variant or "default",
+            "sweep.arguments": cut(arguments, 5000),
             "mlflow.note.content": cut(note, 7900),
         }
         tags |= code_tags() | process_tags()
@@ -142,35 +166,44 @@ class Ledger:
     def finish_sweep(
         self, run_id: str, artifacts: Mapping[str, str], status: str = "FINISHED"
     ) -> bool:
-        """Write `artifacts` (file name -> text: table.md, table.csv, ...) and close the sweep's
-        run, also after sending all that is left. False when the server did not take it; then the
-        next start of the sweep does."""
-        complete = self.flush()
+        """Send all that is left, write `artifacts` (file name -> text: table.md, table.csv, ...)
+        and close the sweep's run. False when the server did not take it; then the next start of the
+        sweep does."""
+        if not self.flush():
+            return False
         try:
             self._write(run_id, artifacts)
             self._live.set_terminated(run_id, status)
         except Exception as error:
             self._warn(f"the sweep's run in MLflow was not closed: {one_line(error)}")
             return False
-        return complete
+        return True
 
     # ------------------------------------------------------------ cells
 
-    def start_attempt(self, cell: CellInfo, sweep_run_id: str, attempt: int, folder: Path) -> str:
+    def start_attempt(
+        self,
+        cell: CellInfo,
+        sweep_run_id: str,
+        attempt: int,
+        folder: Path,
+        began: float | None = None,
+    ) -> str:
         """Open a run for one attempt, outcome `running`; returns its handle. `folder` is the
-        cell's, with `metrics.jsonl`."""
+        cell's, with `metrics.jsonl`; `began` is in seconds since the epoch (default: now);
+        `sweep_run_id` is empty when no start of a sweep is at it."""
         token = uuid.uuid4().hex
         tags = cell_tags(cell) | code_tags() | process_tags()
         tags |= {
             "sweep.name": self.name,
-            "sweep.run_id": sweep_run_id,
+            **({"sweep.run_id": sweep_run_id} if sweep_run_id else {}),
             "cell.attempt": str(attempt),
             "cell.folder": str(folder.resolve()),
             "mlflow.runColor": colour_of(cell, self._axes),
             "attempt.token": token,
         }
         config, params = as_yaml(cell.config), cell_params(cell)
-        started = int(time.time() * 1000)
+        started = int((began or time.time()) * 1000)
         tries = 0
 
         def create() -> str:
@@ -272,9 +305,9 @@ class Ledger:
         assert self._outbox is not None
         self._outbox.pump()
 
-    def _cells(self, condition: str = "") -> Iterator[Run]:
+    def _cells(self, condition: str = "", deleted: bool = False) -> Iterator[Run]:
         if self._client:
-            yield from search_cells(self._client, self.store, condition)
+            yield from search_cells(self._client, self.store, condition, deleted)
 
     def _write(self, run_id: str, texts: Mapping[str, str]) -> None:
         for name, text in texts.items():

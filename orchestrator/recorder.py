@@ -3,11 +3,12 @@ sweep runs."""
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 from rich.console import Console
@@ -18,10 +19,10 @@ from orchestrator.gang import Job
 from orchestrator.ledger import SETTLED, Ledger
 from orchestrator.plan import Plan, Planned
 from orchestrator.progress import Progress
+from orchestrator.recovery import artifacts_of, close_lost
 from orchestrator.render import to_csv, to_markdown, to_rich
+from orchestrator.runs import OpenAttempt
 from orchestrator.table import RUNNING, WAITING, Row, Table, make_table
-
-STORED_DETECTIONS = 20e6  # bytes; a larger file stays in the cell's folder
 
 
 @dataclass
@@ -44,25 +45,43 @@ class _Ended:
 class Recorder:
     """`with Recorder(ledger, plan, screen) as recorder: run_cells(jobs, recorder, ...)`
 
-    On leaving, cells that still run are closed as `cancelled`, and the sweep's own run gets its
-    table.
+    On leaving, cells that still run are closed as `cancelled`, and the sweep's own run gets the
+    table of the whole sweep, also when `plan` is a part of it. `elsewhere` are open attempts of
+    other hosts by cell: one is closed when an attempt at its cell starts here. `stored` says, after
+    leaving, whether MLflow has everything.
     """
 
-    def __init__(self, ledger: Ledger, plan: Plan, screen: Console) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        plan: Plan,
+        screen: Console,
+        arguments: str = "",
+        elsewhere: Mapping[str, list[OpenAttempt]] | None = None,
+    ) -> None:
         self.ledger, self.plan, self.screen = ledger, plan, screen
+        self.arguments = arguments
+        self.elsewhere = dict(elsewhere or {})
+        self.stored = True
         self.planned = {p.id: p for p in plan.cells}
         self.attempts: dict[str, _Attempt] = {}
         self.ended_cells: dict[str, _Ended] = {}
         self.cluster: Cluster | None = None
-        reused = [s.outcome for s in plan.settled.values()]
+        reused = [plan.settled[id].outcome for id in plan.ids if id in plan.settled]
         metric = plan.sweep.metric.name
         self.progress = Progress(len(plan.cells), reused, console=screen, metric=metric)
 
     def __enter__(self) -> Recorder:
-        plan = self.plan
+        whole = self.plan.whole()
         self.sweep_run = self.ledger.start_sweep(
-            plan.sweep.file.read_text(encoding="utf-8"), plan.to_json(), self._note(), plan.axes
+            whole.sweep.file.read_text(encoding="utf-8"),
+            whole.to_json(),
+            self._note(),
+            whole.axes,
+            whole.variant,
+            self.arguments,
         )
+        self._said_before = self.ledger.say
         self.ledger.say = self.progress.message
         return self
 
@@ -74,13 +93,19 @@ class Recorder:
         reason = "the sweep was interrupted" if stopped else f"the orchestrator failed: {error}"
         for cell in list(self.attempts):
             self._close(cell, _Ended("cancelled", reason, None))
-        table = self._table()
+        self.ledger.say = self._said_before  # the progress display has ended
+        whole = self.plan.whole()
+        table = {
+            "table.md": to_markdown(self._table(whole)),
+            "table.csv": to_csv(self._rows(whole), whole.axes),
+        }
         status = "FINISHED" if kind is None else "KILLED" if stopped else "FAILED"
-        self.ledger.finish_sweep(
-            self.sweep_run,
-            {"table.md": to_markdown(table), "table.csv": to_csv(self._rows(), self.plan.axes)},
-            status,
-        )
+        self.stored = self.ledger.finish_sweep(self.sweep_run, table, status)
+        if not self.stored:
+            self.ledger.say(
+                "MLflow does not have everything: the results are kept on disk, in "
+                f"{self.plan.folder}; the same command stores them when MLflow answers again"
+            )
 
     def watching(self, cluster: Cluster) -> None:
         """The cluster is up: from here on, progress is shown."""
@@ -90,20 +115,10 @@ class Recorder:
     # ------------------------------------------------------------ what the gangs say
 
     def started(self, job: Job, ray_tags: dict[str, str]) -> None:
-        planned = self.planned[job["id"]]
-        handle = self.ledger.start_attempt(
-            self.plan.info(planned),
-            self.sweep_run,
-            self.ledger.next_attempt(planned.id),
-            Path(job["folder"]),
-        )
         if self.cluster and self.cluster.dashboard:
             first_rank = ray_tags["ray.actor_ids"].split(",")[1]
             ray_tags["ray.url"] = f"{self.cluster.dashboard}/#/actors/{first_rank}"
-        self.ledger.tag(handle, ray_tags)
-        self.attempts[planned.id] = _Attempt(handle, time.time())
-        self.ended_cells.pop(planned.id, None)
-        self.progress.cell_started(planned.id, job["label"], job["ranks"])
+        self._open(job, ray_tags)
 
     def points(self, job: Job, points: list[dict[str, Any]]) -> None:
         attempt = self.attempts.get(job["id"])
@@ -120,7 +135,13 @@ class Recorder:
         )
 
     def ended(self, job: Job, end: dict[str, Any]) -> None:
-        """`end` has a `result`, or a `fault`; also told of attempts that never began."""
+        """`end` has a `result`, or a `fault`; also told of attempts that never began, which are on
+        record as well, and of the death of processes that had given their result."""
+        if job["id"] not in self.attempts:
+            before = self.ended_cells.get(job["id"])
+            if before and before.outcome in SETTLED:
+                return
+            self._open(job, {})
         if "fault" in end:
             fault = end["fault"]
             self._write_traceback(job, fault)
@@ -149,11 +170,27 @@ class Recorder:
         lines = [f"{r.label}: {r.outcome}: {r.reason}" for r in faults]
         return "\n".join([capture.get().rstrip(), *lines])
 
+    def _open(self, job: Job, tags: dict[str, str]) -> None:
+        planned, folder = self.planned[job["id"]], Path(job["folder"])
+        for other in self.elsewhere.pop(planned.id, []):
+            close_lost(self.ledger, other, f"not heard of; started again by {gethostname()}")
+        with suppress(OSError):
+            (folder / "traceback.txt").unlink()  # an earlier attempt's
+        handle = self.ledger.start_attempt(
+            self.plan.info(planned),
+            self.sweep_run,
+            self.ledger.next_attempt(planned.id),
+            folder,
+        )
+        if tags:
+            self.ledger.tag(handle, tags)
+        self.attempts[planned.id] = _Attempt(handle, time.time())
+        self.ended_cells.pop(planned.id, None)
+        self.progress.cell_started(planned.id, job["label"], job["ranks"])
+
     def _close(self, cell: str, ended: _Ended) -> None:
-        attempt = self.attempts.pop(cell, None)
+        attempt = self.attempts.pop(cell)
         self.ended_cells[cell] = ended
-        if attempt is None:
-            return
         planned = self.planned[cell]
         seconds = time.time() - attempt.began
         r = planned.cell.resources
@@ -166,7 +203,7 @@ class Recorder:
             ended.step,
             ended.metrics,
             ended.values,
-            artifacts=_artifacts(folder, ended.outcome),
+            artifacts=artifacts_of(folder, ended.outcome, ended.metrics),
             metrics_file=folder / "metrics.jsonl",
         )
         metric = ended.metrics.get(self.plan.sweep.metric.name)
@@ -179,8 +216,8 @@ class Recorder:
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / "traceback.txt").write_text(fault["traceback"])
 
-    def _rows(self) -> list[Row]:
-        return [self._row(p) for p in self.plan.cells]
+    def _rows(self, plan: Plan | None = None) -> list[Row]:
+        return [self._row(p) for p in (plan or self.plan).cells]
 
     def _row(self, planned: Planned) -> Row:
         """Says nothing of when the cell was trained: the same results print the same table."""
@@ -202,74 +239,19 @@ class Recorder:
             cpus=cell.resources.workers * cell.resources.cpus_per_worker,
         )
 
-    def _table(self) -> Table:
-        sweep = self.plan.sweep
+    def _table(self, plan: Plan | None = None) -> Table:
+        plan = plan or self.plan
+        sweep = plan.sweep
         return make_table(
-            self._rows(), self.plan.axes, sweep.metric.name, sweep.baseline, sweep.name
+            self._rows(plan), plan.axes, sweep.metric.name, sweep.baseline, sweep.name
         )
 
     def _note(self) -> str:
-        plan = self.plan
+        plan = self.plan.whole()
         return (
             f"{plan.sweep.question}\n\n{len(plan.cells)} cells; table.md among the "
             "artifacts is the result, the view *COCO table* lists the cells.\n\n"
             f"File: `{plan.sweep.file}`"
             + (f", profile `{plan.sweep.profile}`" if plan.sweep.profile else "")
+            + (f"\n\nArguments: `{self.arguments}`" if self.arguments else "")
         )
-
-
-def close_orphans(ledger: Ledger, plan: Plan, screen: Console) -> bool:
-    """Close what an orchestrator that was killed left running: with the result its gang wrote, if
-    it got that far, else as `lost`. Whether anything was closed. Raises SweepError when a living
-    orchestrator is at one of this plan's cells.
-    """
-    from orchestrator.spec import SweepError
-
-    ours = set(plan.ids)
-    closed = False
-    for attempt in ledger.open_attempts():
-        if attempt.owner == "alive" and attempt.cell_id in ours:
-            raise SweepError(
-                f"another orchestrator on this machine is running {attempt.label} "
-                f"(sweep {attempt.sweep}); wait for it, or stop it first"
-            )
-        if attempt.owner == "elsewhere" and attempt.cell_id in ours:
-            screen.print(
-                f"{attempt.label} is marked as running on host {attempt.host}; "
-                "it is started here as well",
-                markup=False,
-            )
-        if attempt.owner != "gone":
-            continue
-        result = _result_of(attempt.folder)
-        if result:
-            ledger.finish(
-                attempt.run_id,
-                result["outcome"],
-                result["reason"],
-                result["step"],
-                result["metrics"],
-                result["values"],
-                artifacts=_artifacts(attempt.folder, result["outcome"]),
-                metrics_file=attempt.folder / "metrics.jsonl" if attempt.folder else None,
-            )
-        else:
-            ledger.finish(attempt.run_id, "lost", "its orchestrator was killed")
-        closed = True
-    return closed
-
-
-def _result_of(folder: Path | None) -> dict[str, Any] | None:
-    try:
-        result: dict[str, Any] = json.loads((folder / "result.json").read_text()) if folder else {}
-    except (OSError, ValueError):
-        return None
-    return result if result.get("outcome") in SETTLED else None
-
-
-def _artifacts(folder: Path | None, outcome: str) -> list[Path]:
-    if folder is None:
-        return []
-    names = ["result.json", "detections.json"] if outcome in SETTLED else ["traceback.txt"]
-    files = [folder / name for name in names]
-    return [f for f in files if f.exists() and f.stat().st_size <= STORED_DETECTIONS]

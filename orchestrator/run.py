@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from detcore.data.folder import DataError
-from orchestrator.lock import alone
+from orchestrator.lock import alone, hold_cells
 from orchestrator.plan import Plan, make_plan
 from orchestrator.spec import SweepError
 
@@ -33,6 +34,7 @@ EXIT_SETTLED, EXIT_FAULTS, EXIT_MISTAKE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
+    args.arguments = shlex.join(sys.argv[1:] if argv is None else argv)
     screen = Console(file=sys.stderr, highlight=False)
     handler = _Interrupt()
     previous = {number: signal.signal(number, handler) for number in _STOPPING}
@@ -75,18 +77,25 @@ def _run(args: argparse.Namespace, screen: Console) -> int:
 
 
 def _run_missing(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: Console) -> int:
-    from orchestrator.recorder import Recorder, close_orphans
+    from orchestrator.recorder import Recorder
+    from orchestrator.recovery import close_orphans, store_unrecorded
 
-    plan = plan.reconciled(ledger.settled(plan.ids))
-    if close_orphans(ledger, plan, screen):
-        plan = plan.reconciled(ledger.settled(plan.ids))
-    screen.print(plan.headline(), markup=False, soft_wrap=True)
-    with Recorder(ledger, plan, screen) as recorder:
-        if plan.todo:
-            _train(args, plan, recorder, screen)
+    ids = plan.whole().ids
+    plan = plan.reconciled(ledger.settled(ids))
+    labels = {planned.id: planned.cell.label for planned in plan.todo}
+    with hold_cells(plan.folder.parent, labels):
+        recovered = close_orphans(ledger, plan, screen)
+        # again: until the cells were ours, another sweep may have settled some
+        plan = plan.reconciled(ledger.settled(ids))
+        if store_unrecorded(ledger, plan, screen):
+            plan = plan.reconciled(ledger.settled(ids))
+        screen.print(plan.headline(), markup=False, soft_wrap=True)
+        with Recorder(ledger, plan, screen, args.arguments, recovered.elsewhere) as recorder:
+            if plan.todo:
+                _train(args, plan, recorder, screen)
     _print(recorder.report())
     screen.print(_next_commands(plan, ledger.ui_command()), markup=False, soft_wrap=True)
-    return EXIT_SETTLED if recorder.all_settled else EXIT_FAULTS
+    return EXIT_SETTLED if recorder.all_settled and recorder.stored else EXIT_FAULTS
 
 
 def _train(args: argparse.Namespace, plan: Plan, recorder: Any, screen: Console) -> None:
@@ -130,7 +139,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m orchestrator.run",
         description="Run a sweep and print its ablation table. What has settled is not run again.",
         epilog="Exit codes: 0 every cell settled (a diverged cell is a result), 1 some cells "
-        "faulted, 2 a mistake in the sweep file or the arguments, 130 interrupted.",
+        "faulted or MLflow could not store a result, 2 a mistake in the sweep file or the "
+        "arguments, 130 interrupted.",
     )
     add = parser.add_argument
     add("sweep", type=Path, help="the sweep file, for example sweeps/norm_vs_batchsize.yaml")

@@ -68,6 +68,8 @@ class OpenAttempt:
     sweep: str
     owner: str
     host: str
+    began: float  # seconds since the epoch
+    gpus: float  # of all its workers
 
 
 def cell_tags(cell: CellInfo) -> dict[str, str]:
@@ -121,6 +123,9 @@ def read_attempt(run: Run, owner: str) -> OpenAttempt:
         sweep=tags.get("sweep.name", ""),
         owner=owner,
         host=tags.get("orchestrator.host", "?"),
+        began=run.info.start_time / 1000,
+        gpus=_number(tags.get("resources.workers"))
+        * _number(tags.get("resources.gpus_per_worker")),
     )
 
 
@@ -160,8 +165,10 @@ def log_params(client: MlflowClient, run_id: str, params: Mapping[str, str]) -> 
 def open_sweep_run(
     client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str]
 ) -> str:
-    """The run of the sweep's last start, opened again, or a new one; its id."""
-    query, order = "tags.`run.kind` = 'sweep'", ["attributes.start_time DESC"]
+    """The run of the last start with the same `sweep.variant`, opened again, or a new one; its
+    id."""
+    query = f"tags.`run.kind` = 'sweep' and tags.`sweep.variant` = '{tags['sweep.variant']}'"
+    order = ["attributes.start_time DESC"]
     old = client.search_runs([experiment_id], query, max_results=1, order_by=order)
     if not old:
         run = client.create_run(experiment_id, tags=dict(tags), run_name=name)
@@ -179,3 +186,10 @@ def whole(text: str | None) -> int | None:
         return int(text) if text is not None else None
     except ValueError:
         return None
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text) if text is not None else 0.0
+    except ValueError:
+        return 0.0

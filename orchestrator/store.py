@@ -181,17 +181,23 @@ def _make_embedded(database: Path) -> None:
         ) from error
 
 
-def search_cells(client: MlflowClient, store: Store, condition: str = "") -> Iterator[Run]:
+def search_cells(
+    client: MlflowClient, store: Store, condition: str = "", deleted: bool = False
+) -> Iterator[Run]:
     """The runs of cells in all experiments, newest first; `condition` in MLflow's filter language.
+    With `deleted`, those that a user deleted instead.
 
     Raises LedgerError when the store does not answer."""
+    from mlflow.entities import ViewType
+
+    kind = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
     query = " and ".join(part for part in ("tags.`run.kind` = 'cell'", condition) if part)
     order = ["attributes.start_time DESC"]
     token: str | None = None
     try:
         ids = [e.experiment_id for e in client.search_experiments(max_results=1000)]
         while ids:
-            page = client.search_runs(ids, query, max_results=500, order_by=order, page_token=token)
+            page = client.search_runs(ids, query, kind, 500, order, token)
             yield from page
             token = page.token
             if not token:

@@ -4,13 +4,10 @@ server that is killed."""
 import json
 import math
 import os
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -25,6 +22,7 @@ from orchestrator.runs import STATUS, cell_params
 from orchestrator.spool import is_key, read_points
 from orchestrator.store import cut, find_store
 from orchestrator.views import VIEWS, view_states
+from tests.orchestrator.server import Server, free_port
 
 AXES = {"norm": ["bn", "gn"], "batch": [1, 2]}
 COCO = {name: (i + 1) / 100 for i, name in enumerate(METRICS)}
@@ -432,12 +430,6 @@ def test_a_deleted_experiment_is_named_with_the_remedy(root):
     assert "\n" not in str(error.value)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.mark.parametrize(
     ("uri", "problem"),
     [
@@ -482,45 +474,6 @@ def test_how_to_look_at_the_results(monkeypatch, tmp_path):
 
 
 # ---------------------------------------------------------------- a server that dies
-
-
-class Server:
-    """A real `mlflow server` on a free port; `kill` is SIGKILL to it and its worker."""
-
-    def __init__(self, folder):
-        self.folder, self.port = folder, free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self):
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-        command += ["--port", str(self.port), "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
-        command += ["--artifacts-destination", str(self.folder / "files")]
-        environment = {
-            **os.environ,
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-        }
-        environment.pop("MLFLOW_TRACKING_URI", None)
-        with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-        until = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=5).read()
-                return
-            except OSError:
-                assert self.process.poll() is None, (self.folder / "server.log").read_text()
-                assert time.monotonic() < until
-                time.sleep(0.2)
-
-    def kill(self):
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
 
 @pytest.fixture
