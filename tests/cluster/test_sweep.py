@@ -191,6 +191,14 @@ def test_a_person_finds_the_job_of_a_row_in_the_dashboard(workplace: Workplace) 
     assert "tiny" in line
     assert str(run.process.pid) in line
     assert second.stdout() == ""
+
+    # and so is another sweep that shares a cell, here one that is yet to run
+    place.write({"train": {"steps": 100_000}}, name="other")
+    other = place.run("--only", "norm == 'gn'")
+    assert other.process.returncode == 2
+    (line,) = other.stderr().splitlines()
+    assert "norm=gn seed=0" in line
+    assert f"sweep tiny (process {run.process.pid})" in line
     assert len(place.cells()) == 1
 
     os.kill(run.process.pid, signal.SIGTERM)
