@@ -163,7 +163,8 @@ def train(
             break
         last = step == config.train.steps
         looks = monitor.due(step - 1) or (config.eval.every and step % config.eval.every == 0)
-        saves = config.runtime.checkpoint_every and step % config.runtime.checkpoint_every == 0
+        every = config.runtime.checkpoint_every
+        saves = every and (last or step % every == 0)
         if last or looks or saves:  # what is saved or evaluated must have been judged first
             verdict, stopped = _read(late.drain(), monitor, points, meter, config)
             if verdict or stopped:
@@ -173,13 +174,11 @@ def train(
             verdict = monitor.progress(step - 1, metrics["mAP"])
             if verdict:
                 break
-        if saves:
+        if saves:  # the last step's are the weights that are scored
             save(step)
 
     meter.stop()
-    rest = (
-        late.drain()
-    )  # the last step: in flight still when its forerunner's numbers ended the loop
+    rest = late.drain()  # the last step is in flight when the one before it ends the loop
     if stopped and verdict is None:
         verdict, _ = _read(rest, monitor, points, meter, config)
     if stopped and verdict is None:

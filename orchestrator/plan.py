@@ -175,7 +175,8 @@ def make_plan(
     everything = expand(sweep)
     chosen = everything if only is None else filter_cells(everything, only)
     known: dict[Any, str] = {}
-    notes = _fingerprint(chosen, need_data, known)
+    by_hand = data is not None  # then it must be there, also for a dry run
+    notes = _fingerprint(chosen, need_data or by_hand, known)
     notes += _check_images(chosen, need_data, known)
     _fingerprint(everything, False, known)
     planned = {

@@ -130,7 +130,6 @@ def _next_commands(plan: Plan, browse: str) -> str:
     return (
         f"\nDetails of every cell (curves, configs, failures):\n  {look}\n"
         f"Files of the cells (detections, logs, checkpoints):\n  {plan.folder}\n"
-        "While a sweep runs, its jobs are in the Ray dashboard, at the address printed first"
     )
 
 

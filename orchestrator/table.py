@@ -184,7 +184,7 @@ def _notes(
         )
     legend = ((BASELINE, "baseline"), (NOT_YET, "waiting"), (NOT_PLANNED, "not planned"))
     if used := [f"{mark} {meaning}" for mark, meaning in legend if mark in marks]:
-        notes.append("   ".join(used))
+        notes.append("; ".join(used))
     fewest = min((len(cells) for cells in arms.values()), default=0)
     if 0 < fewest < 3:
         seeds = "one seed" if fewest == 1 else f"{fewest} seeds"

@@ -443,7 +443,7 @@ class Runtime:
     channels_last: bool = False  # memory format; off on CPU whatever is said here
     compile: bool = False  # torch.compile of the dense part; off on CPU whatever is said here
     log_every: int = 10  # optimiser steps between reported points
-    checkpoint_every: int = 1000  # optimiser steps between checkpoints; 0 writes none
+    checkpoint_every: int = 1000  # optimiser steps; also the last one; 0 writes none
     threads: int = 0  # CPU threads of a rank; 0 leaves torch's own choice
 
     def __post_init__(self) -> None:

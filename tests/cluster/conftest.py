@@ -248,7 +248,6 @@ ALLOWED = [
     r"  mlflow ui .*",
     r"Files of the cells \(detections, logs, checkpoints\):",
     r"  /.*/mlruns/cells",
-    r"While a sweep runs, its jobs are in the Ray dashboard, .*",
 ]
 
 

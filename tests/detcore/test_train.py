@@ -157,6 +157,18 @@ def test_an_evaluation_before_the_checkpoint_is_in_the_curve_once(tmp_path):
     assert [p["step"] for p in points if "mAP" in p["values"]] == [10, 20]
 
 
+def test_the_weights_that_are_scored_are_kept(tmp_path):
+    """7 steps, a checkpoint every 10: the last step's is written all the same."""
+    cfg = config(train__steps=7)
+    first = train(cfg, workdir=tmp_path)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 7
+    steps = losses(tmp_path)
+    again = train(cfg, workdir=tmp_path)
+    assert again.metrics == first.metrics
+    assert losses(tmp_path) == steps
+
+
 def test_data_that_cannot_be_scored_are_refused(tmp_path):
     cfg = config()
     shapes = ensure_shapes(cfg.data.source)
