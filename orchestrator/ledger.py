@@ -99,7 +99,9 @@ class Ledger:
             tags = run.data.tags
             cell_id = tags.get("cell.id", "")
             if cell_id in wanted and tags.get("cell.outcome") in SETTLED:
-                ends[cell_id] = max(ends.get(cell_id, 0.0), (run.info.end_time or 0) / 1000)
+                # MLflow cuts times to milliseconds; the file was written within that one
+                ended = ((run.info.end_time or 0) + 1) / 1000
+                ends[cell_id] = max(ends.get(cell_id, 0.0), ended)
         return ends
 
     def next_attempt(self, cell_id: str) -> int:
