@@ -35,13 +35,12 @@ def run_cells(
     max_concurrent: int | None = None,
     retries: int = LOST_RETRIES,
 ) -> None:
-    """Run every job to its end. Large gangs go first (small ones would otherwise overtake them for
-    ever); within a size the given order holds. A gang whose process or node dies is started again
-    from its checkpoint, up to `retries` times.
+    """Run every job to its end, in the order of `in_order`. A gang whose process or node dies is
+    started again from its checkpoint, up to `retries` times.
     """
     from ray import tune
 
-    todo = sorted(jobs, key=lambda j: -(j["ranks"] * max(j["gpus_per_worker"], 0.001)))
+    todo = in_order(jobs)
     scratch = Path(tempfile.mkdtemp(prefix="sweep-"))  # Tune's own books: the ledger is ours
     try:
         tune.Tuner(
@@ -64,6 +63,20 @@ def run_cells(
         ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def in_order(jobs: Iterable[Job]) -> list[Job]:
+    """Large gangs first, because small ones would overtake them for ever; then seed by seed, so
+    that a partial table is a comparison already; then few steps first, so that there soon is one.
+    """
+    jobs = list(jobs)
+    seeds = list(dict.fromkeys(job["config"]["seed"] for job in jobs))
+
+    def rank(job: Job) -> tuple[float, int, int]:
+        size = job["ranks"] * max(job["gpus_per_worker"], 0.001)
+        return -size, seeds.index(job["config"]["seed"]), job["config"]["train"]["steps"]
+
+    return sorted(jobs, key=rank)
 
 
 def _listener(recorder: Recorder) -> Any:
