@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         screen.print("Interrupted. What has settled is kept; the same command goes on from here.")
         return EXIT_INTERRUPTED
-    except (SweepError, DataError, ValueError) as error:
+    except ValueError as error:
         if not isinstance(error, _user_errors()):
             raise
         print(error, file=sys.stderr)

@@ -198,30 +198,30 @@ def test_a_stop_request_saves_and_the_next_call_goes_on(tmp_path):
     assert losses(tmp_path) == losses(tmp_path / "whole")
 
 
+def batches(cfg: Config, pin_memory: bool = False):
+    """The batches of one rank from step 0 on."""
+    return train_batches(
+        open_split(cfg.data, "train"),
+        cfg.data,
+        seed=0,
+        batch=2,
+        rank=0,
+        world=1,
+        start_step=0,
+        workers=0,
+        pin_memory=pin_memory,
+    )
+
+
 def test_one_step_equals_an_update_written_by_hand():
     cfg = config(optim={"lr": 0.5, "momentum": 0.9, "weight_decay": 0.1, "clip_norm": 0.5})
-    split = open_split(cfg.data, "train")
-
-    def batches():
-        return train_batches(
-            split,
-            cfg.data,
-            seed=0,
-            batch=2,
-            rank=0,
-            world=1,
-            start_step=0,
-            workers=0,
-            pin_memory=False,
-        )
-
     torch.manual_seed(0)
     ours = build_detector(cfg.model, 4).train()
     theirs = copy.deepcopy(ours)
     optimizer = build_optimizer(ours, cfg)
-    stats = train_step(ours, ours, optimizer, batches(), cfg, CPU, Meter(2), Gang())
+    stats = train_step(ours, ours, optimizer, batches(cfg), cfg, CPU, Meter(2), Gang())
 
-    batch = next(batches())
+    batch = next(batches(cfg))
     parts = theirs.losses(theirs(normalise(batch.images)), batch.boxes, batch.labels)
     loss = (parts["class"] + parts["box"]) / parts["num_pos"].clamp(min=1)
     loss.backward()
@@ -344,27 +344,14 @@ def test_a_number_with_an_exponent_is_a_number_on_the_command_line(tmp_path):
 def test_a_step_never_waits_for_the_device(amp):
     cfg = config(train__amp=amp, runtime__device="cuda", runtime__channels_last=True)
     device = torch.device("cuda")
-    split = open_split(cfg.data, "train")
     detector = build_detector(cfg.model, 4).to(device, memory_format=torch.channels_last).train()
     optimizer = build_optimizer(detector, cfg)
-    batches = train_batches(
-        split,
-        cfg.data,
-        seed=0,
-        batch=2,
-        rank=0,
-        world=1,
-        start_step=0,
-        workers=0,
-        pin_memory=True,
-    )
+    stream = batches(cfg, pin_memory=True)
     for step in range(3):
         if step == 2:  # the first steps fill caches (anchors, workspaces)
             torch.cuda.set_sync_debug_mode("error")
         try:
-            stats = train_step(
-                detector, detector, optimizer, batches, cfg, device, Meter(2), Gang()
-            )
+            stats = train_step(detector, detector, optimizer, stream, cfg, device, Meter(2), Gang())
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(stats).all()
