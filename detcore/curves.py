@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ Report = Callable[[Point], None]
 
 class LateReader:
     """Statistics of the gang, one step late: `exchange` starts the sum of this step and returns the
-    last step's means."""
+    last step's means by name."""
 
-    def __init__(self, gang: Gang) -> None:
-        self.gang = gang
+    def __init__(self, gang: Gang, names: Sequence[str]) -> None:
+        self.gang, self.names = gang, names
         self.pending: tuple[int, torch.Tensor, Any, Any] | None = None
 
-    def exchange(self, step: int, stats: torch.Tensor) -> tuple[int, list[float]] | None:
+    def exchange(self, step: int, stats: torch.Tensor) -> tuple[int, dict[str, float]] | None:
+        """`stats` has a number for each name; it is written into."""
         before = self.drain()
         work = self.gang.sum_later(stats)
         ready = None
@@ -38,7 +39,7 @@ class LateReader:
         self.pending = (step, stats, work, ready)
         return before
 
-    def drain(self) -> tuple[int, list[float]] | None:
+    def drain(self) -> tuple[int, dict[str, float]] | None:
         """The statistics of the last exchange, waited for."""
         if self.pending is None:
             return None
@@ -48,7 +49,8 @@ class LateReader:
             work.wait()
         if ready is not None:
             ready.synchronize()
-        return step, [v / self.gang.world for v in stats.tolist()]
+        means = [v / self.gang.world for v in stats.tolist()]
+        return step, dict(zip(self.names, means, strict=True))
 
 
 class Curves:

@@ -13,7 +13,7 @@ import torch
 from detcore.config import Config
 from detcore.data.coco import CocoSplit
 from detcore.data.loader import eval_batches
-from detcore.detectors import RetinaNet
+from detcore.detectors import Detector
 from detcore.distributed import Gang, averaged_buffers
 from detcore.evaluate import coco_metrics, to_coco_results, write_results
 from detcore.precision import autocast, normalise
@@ -21,7 +21,7 @@ from detcore.precision import autocast, normalise
 
 @torch.no_grad()
 def evaluate(
-    detector: RetinaNet,
+    detector: Detector,
     split: CocoSplit,
     config: Config,
     gang: Gang,

@@ -19,6 +19,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch import nn
@@ -32,7 +33,7 @@ from detcore.data.coco import CocoSplit, open_split
 from detcore.data.fingerprint import data_fingerprint
 from detcore.data.folder import DataError
 from detcore.data.loader import train_batches
-from detcore.detectors import RetinaNet, build_detector
+from detcore.detectors import Detector, build_detector
 from detcore.distributed import Gang, pick_device
 from detcore.measure import Meter, PeakMemory
 from detcore.precision import autocast, normalise
@@ -40,7 +41,10 @@ from detcore.predict import evaluate
 from detcore.result import Result
 from detcore.schedule import learning_rate
 
-STATS = ("loss/total", "loss/class", "loss/box", "grad_norm", "stop")
+
+def stats_of(detector: Detector) -> tuple[str, ...]:
+    """What `train_step` returns of this detector."""
+    return ("loss/total", *(f"loss/{part}" for part in detector.parts), "grad_norm", "stop")
 
 
 def train(
@@ -76,7 +80,9 @@ def train(
     check_splits(train_split, val_split)
 
     torch.manual_seed(config.seed)
-    detector = build_detector(config.model, len(train_split.category_ids)).to(device)
+    num_classes = len(train_split.category_ids)
+    class_counts = np.bincount(train_split.labels, minlength=num_classes).tolist()
+    detector = build_detector(config.model, num_classes, class_counts).to(device)
     on_gpu = device.type == "cuda"
     if on_gpu and config.runtime.channels_last:
         detector = detector.to(memory_format=torch.channels_last)
@@ -144,7 +150,7 @@ def train(
         pin_memory=on_gpu,
     )
     meter = Meter(config.train.batch_per_gpu * config.train.accumulate * gang.world)
-    late = LateReader(gang)
+    late = LateReader(gang, stats_of(detector))
     verdict: Verdict | None = None
     stopped = False
     metrics: dict[str, float] = {}
@@ -155,6 +161,8 @@ def train(
         lr = learning_rate(config.schedule, config.optim.lr, step, config.train.steps)
         for group in optimizer.param_groups:
             group["lr"] = lr
+        torch.manual_seed(step_seed(config.seed, step, gang.rank))
+        detector.set_progress(step / config.train.steps)
         stats = train_step(forward, detector, optimizer, batches, config, device, meter, gang)
         stats[-1] = float(alive())
         verdict, stopped = _read(late.exchange(step, stats), monitor, points, meter, config)
@@ -203,7 +211,7 @@ def train(
 
 def train_step(
     forward: nn.Module,
-    detector: RetinaNet,
+    detector: Detector,
     optimizer: torch.optim.Optimizer,
     batches: Any,
     config: Config,
@@ -211,9 +219,10 @@ def train_step(
     meter: Meter,
     gang: Gang,
 ) -> torch.Tensor:
-    """One optimiser step over `accumulate` forward passes; returns this rank's STATS, on device."""
+    """One optimiser step over `accumulate` forward passes; returns the `stats_of` this rank, on
+    device."""
     accumulate = config.train.accumulate
-    parts = torch.zeros(2, device=device)
+    parts = torch.zeros(len(detector.parts), device=device)
     for i in range(accumulate):
         with meter.waiting():
             batch = next(batches).to(device)
@@ -224,10 +233,10 @@ def train_step(
         with forward.no_sync() if holds else nullcontext():  # type: ignore[operator]
             with autocast(config.train.amp, device):
                 outputs = forward(images)
-            losses = detector.losses(outputs, batch.boxes, batch.labels)
-            divisor = detector.normaliser(losses["num_pos"], gang) * accumulate
-            ((losses["class"] + losses["box"]) / divisor).backward()
-        parts += torch.stack((losses["class"], losses["box"])).detach() / divisor
+            losses = detector.losses(outputs, batch.boxes, batch.labels, gang)
+            terms = torch.stack([losses[part] for part in detector.parts]) / accumulate
+            terms.sum().backward()
+        parts += terms.detach()
     grads = [p.grad for p in detector.parameters() if p.grad is not None]
     grad_norm = nn.utils.get_total_norm(grads, foreach=True)
     if config.optim.clip_norm:
@@ -237,6 +246,12 @@ def train_step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return torch.cat((parts.sum().view(1), parts, grad_norm.view(1), parts.new_zeros(1)))
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """The seed of what is drawn inside step `step` (DropBlock ...): a run resumes from its step
+    number alone, and ranks draw different numbers."""
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
 
 
 def check_splits(train_split: CocoSplit, val_split: CocoSplit) -> None:
@@ -284,7 +299,7 @@ def build_optimizer(detector: nn.Module, config: Config) -> torch.optim.Optimize
 
 
 def _read(
-    seen: tuple[int, list[float]] | None,
+    seen: tuple[int, dict[str, float]] | None,
     monitor: ConvergenceMonitor,
     points: Curves,
     meter: Meter,
@@ -293,8 +308,7 @@ def _read(
     """Judge and record one step's statistics: the verdict, and whether a rank was asked to stop."""
     if seen is None:
         return None, False
-    step, values = seen
-    named = dict(zip(STATS, values, strict=True))
+    step, named = seen
     stop = named.pop("stop") > 0
     verdict = monitor.observe(step, named["loss/total"], named["grad_norm"])
     meter.step_done()

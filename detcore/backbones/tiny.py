@@ -9,8 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from detcore.config import schema
-from detcore.layers.conv import kaiming_conv
-from detcore.layers.norm_act import build_norm_act
+from detcore.layers.conv import ConvNormAct, kaiming_conv, needs_bias
 
 
 class TinyBackbone(nn.Module):
@@ -54,6 +53,5 @@ class TinyStage(nn.Module):
 
 def _conv_norm_act(
     in_channels: int, out_channels: int, stride: int, norm: schema.NormAct
-) -> nn.Sequential:
-    conv = kaiming_conv(in_channels, out_channels, 3, stride)
-    return nn.Sequential(conv, build_norm_act(norm, out_channels))
+) -> ConvNormAct:
+    return ConvNormAct(kaiming_conv(in_channels, out_channels, 3, stride, needs_bias(norm)), norm)

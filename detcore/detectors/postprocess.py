@@ -5,6 +5,8 @@ Shape legend: B batch, A anchors of all levels, K classes, L levels, N detection
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
@@ -20,7 +22,7 @@ def select_detections(
     logits: Tensor,
     deltas: Tensor,
     anchors: Tensor,
-    level_lengths: list[int],
+    level_lengths: Sequence[int],
     sizes: Tensor,
 ) -> Detections:
     """Per level the best `top_k` of anchor x class, those above the threshold, decoded, cut to the
@@ -37,7 +39,9 @@ def select_detections(
     return [_suppress(cfg, *image) for image in zip(boxes, scores, labels, strict=True)]
 
 
-def _top_k(logits: Tensor, level_lengths: list[int], top_k: int) -> tuple[Tensor, Tensor, Tensor]:
+def _top_k(
+    logits: Tensor, level_lengths: Sequence[int], top_k: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """The largest logits of each level, levels one after the other: values, anchor indices and
     labels, each B x (sum of k)."""
     num_classes = logits.shape[-1]

@@ -5,95 +5,85 @@ Shape legend: B batch, M boxes of the fullest image, A anchors of all levels, K 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import cast
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from detcore.backbones import build_backbone
 from detcore.config import schema
+from detcore.detectors.detector import Detector
 from detcore.detectors.postprocess import Detections, select_detections
-from detcore.heads import build_head
+from detcore.distributed import Gang
+from detcore.heads import TowerHead
 from detcore.losses import build_box_loss, build_class_loss
 from detcore.losses.normaliser import LossNormaliser
 from detcore.matchers import IGNORED, POSITIVE, build_matcher
-from detcore.necks import build_neck
-from detcore.ops.anchors import grid_anchors, num_anchors_per_cell
-
-STRIDES = (8, 16, 32, 64, 128)
-Outputs = tuple[Tensor, Tensor, list[tuple[int, int]]]
+from detcore.ops.anchors import AnchorSet, grid_anchors, num_anchors_per_cell
 
 
-class RetinaNet(nn.Module):
-    """forward(images) gives the outputs; losses(outputs, ...) and detect(outputs, ...) say what
-    they mean."""
+class Outputs(NamedTuple):
+    logits: Tensor  # B x A x K
+    deltas: Tensor  # B x A x 4
+    feature_sizes: list[tuple[int, int]]  # (h, w) of the L levels
+    input_size: tuple[int, int]  # (H, W) of the padded batch
 
-    def __init__(self, cfg: schema.RetinaNet, num_classes: int) -> None:
-        super().__init__()
-        self.cfg, self.num_classes = cfg, num_classes
-        per_cell = num_anchors_per_cell(cfg.anchors)
-        with _named("backbone"):
-            self.backbone = build_backbone(cfg.backbone)
-        with _named("neck"):
-            channels = cast("tuple[int, int, int]", self.backbone.channels)
-            self.neck = build_neck(cfg.neck, channels)
-        with _named("head"):
-            self.head = build_head(cfg.head, cfg.neck.channels, per_cell, num_classes)
+
+class RetinaNet(Detector):
+    """Every anchor gives K class logits and four deltas."""
+
+    parts = ("class", "box")
+
+    def __init__(
+        self, cfg: schema.RetinaNet, num_classes: int, class_counts: Sequence[int]
+    ) -> None:
+        super().__init__(cfg, num_classes)
+        self.cfg = cfg
+        per_cell, levels = num_anchors_per_cell(cfg.anchors), cfg.neck.levels
+        with self.component("head"):
+            self.head = TowerHead(cfg.head, cfg.neck.channels, per_cell, num_classes, levels)
         self.matcher = build_matcher(cfg.matcher)
-        self.class_loss = build_class_loss(cfg.class_loss)
+        self.class_loss = build_class_loss(cfg.class_loss, class_counts)
         self.box_loss = build_box_loss(cfg.box_loss)
         self.normaliser = LossNormaliser(cfg.normaliser)
 
     def forward(self, images: Tensor) -> Outputs:
-        """B x 3 x H x W float -> logits B x A x K, deltas B x A x 4, the L feature sizes (h, w)."""
-        maps = self.neck(self.backbone(images))
+        """B x 3 x H x W float -> Outputs."""
+        maps = self.maps(images)
         logits, deltas = self.head(maps)
-        return logits, deltas, [(m.shape[-2], m.shape[-1]) for m in maps]
+        sizes = [(m.shape[-2], m.shape[-1]) for m in maps]
+        return Outputs(logits, deltas, sizes, (images.shape[-2], images.shape[-1]))
 
-    def losses(self, outputs: Outputs, boxes: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """boxes B x M x 4 corners in pixels, labels B x M (-1 = no box) -> float32 scalars.
-
-        `class` and `box` are sums over this rank's batch; divided by `normaliser(num_pos, gang)`,
-        their sum is what to minimise. `num_pos` counts the positive anchors. No host sync; works on
-        images without boxes.
-        """
+    def losses(
+        self, outputs: Outputs, boxes: Tensor, labels: Tensor, gang: Gang
+    ) -> dict[str, Tensor]:
+        """`class` and `box`, each summed over this rank's anchors and divided by the number of
+        positive ones as `normaliser` counts them."""
         logits, deltas, anchors = self._read(outputs)
         index, state = self.matcher(anchors, boxes, labels >= 0)
         positive = state == POSITIVE
-        num_pos = positive.sum().float()
         anchor_labels = labels.gather(1, index).masked_fill(~positive, -1)
         is_class = anchor_labels[..., None] == torch.arange(self.num_classes, device=labels.device)
         targets = boxes.gather(1, index[..., None].expand(-1, -1, 4))
-        targets = torch.where(positive[..., None], targets, anchors)  # a proper box everywhere
+        # a proper box everywhere
+        targets = torch.where(positive[..., None], targets, anchors.boxes)
         class_sum = self.class_loss(logits, is_class, (state != IGNORED).float())
-        box_sum = self.box_loss(deltas, anchors, targets, positive.float())
-        return {"class": class_sum, "box": box_sum, "num_pos": num_pos}
+        box_sum = self.box_loss(
+            deltas, anchors.boxes, targets, positive.float(), outputs.input_size
+        )
+        divisor = self.normaliser(positive.sum().float(), gang)
+        return {"class": class_sum / divisor, "box": box_sum / divisor}
 
     @torch.no_grad()
     def detect(self, outputs: Outputs, sizes: Tensor) -> Detections:
-        """sizes B x 2 int64, the valid (height, width) -> per image boxes N x 4, scores N, labels
-        N, best first."""
         logits, deltas, anchors = self._read(outputs)
-        per_cell = num_anchors_per_cell(self.cfg.anchors)
-        level_lengths = [h * w * per_cell for h, w in outputs[2]]
         return select_detections(
-            self.cfg.postprocess, logits, deltas, anchors, level_lengths, sizes
+            self.cfg.postprocess, logits, deltas, anchors.boxes, anchors.level_lengths, sizes
         )
 
-    def _read(self, outputs: Outputs) -> tuple[Tensor, Tensor, Tensor]:
+    def _read(self, outputs: Outputs) -> tuple[Tensor, Tensor, AnchorSet]:
         """Logits and deltas in float32 (autocast may have made them bf16), and the anchors of these
         feature sizes."""
-        logits, deltas, feature_sizes = outputs
-        anchors = grid_anchors(self.cfg.anchors, feature_sizes, STRIDES, logits.device)
+        logits, deltas, sizes, _ = outputs
+        anchors = grid_anchors(self.cfg.anchors, sizes, self.strides, logits.device)
         return logits.float(), deltas.float(), anchors
-
-
-@contextmanager
-def _named(component: str) -> Iterator[None]:
-    """A mistake in a component's settings is reported under its key."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{component}: {error}") from None

@@ -95,6 +95,10 @@ class FrozenBatchNormAct(nn.Module):
         return f"{len(self.weight)}, eps={self.eps}, trainable={trainable}, relu={self.relu}"
 
 
+class SpectralNormAct(nn.Module):
+    """Not written yet."""
+
+
 class GroupNormAct(nn.GroupNorm):
     """Group norm (Wu & He 2018), then ReLU if `relu`. One value per group (1 x 1 map, groups =
     channels) gives beta."""

@@ -14,7 +14,13 @@ from detcore.ops.boxes import decode, encode, giou
 
 
 def huber_loss(
-    deltas: Tensor, anchors: Tensor, boxes: Tensor, weight: Tensor, delta: float, scale: float
+    deltas: Tensor,
+    anchors: Tensor,
+    boxes: Tensor,
+    weight: Tensor,
+    size: tuple[int, int],
+    delta: float,
+    scale: float,
 ) -> Tensor:
     """scale * sum of weight * Huber over the four deltas: e^2 / 2 up to |e| = delta, then delta *
     (|e| - delta / 2).
@@ -26,7 +32,12 @@ def huber_loss(
 
 
 def giou_loss(
-    deltas: Tensor, anchors: Tensor, boxes: Tensor, weight: Tensor, scale: float
+    deltas: Tensor,
+    anchors: Tensor,
+    boxes: Tensor,
+    weight: Tensor,
+    size: tuple[int, int],
+    scale: float,
 ) -> Tensor:
     """scale * sum of weight * (1 - GIoU(decoded deltas, boxes)), Rezatofighi et al. 2019. Shapes as
     in `huber_loss`.

@@ -1,8 +1,8 @@
 """Matchers: which anchor learns which box.
 
-A matcher maps (anchors A x 4, boxes B x M x 4, valid B x M) to (index B x A int64, state B x A
-int8), where state is one of POSITIVE, BACKGROUND, IGNORED and index is the row of `boxes` of a
-positive anchor.
+A matcher maps (anchors: AnchorSet of A, boxes B x M x 4, valid B x M) to (index B x A int64, state
+B x A int8), where state is one of POSITIVE, BACKGROUND, IGNORED and index is the row of `boxes` of
+a positive anchor.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from typing import Any
 from torch import Tensor
 
 from detcore.config import schema
-from detcore.matchers.max_iou import BACKGROUND, IGNORED, POSITIVE, MaxIouMatcher
+from detcore.matchers.max_iou import MaxIouMatcher
+from detcore.matchers.state import BACKGROUND, IGNORED, POSITIVE
+from detcore.ops.anchors import AnchorSet
 
 __all__ = ["BACKGROUND", "IGNORED", "MATCHERS", "POSITIVE", "Matcher", "build_matcher"]
 
-Matcher = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Matcher = Callable[[AnchorSet, Tensor, Tensor], tuple[Tensor, Tensor]]
 MATCHERS: dict[str, Callable[[Any], Matcher]] = {"max_iou": MaxIouMatcher}
 
 
-def build_matcher(cfg: schema.MaxIouMatcher) -> Matcher:
+def build_matcher(cfg: schema.Matcher) -> Matcher:
     return MATCHERS[cfg.kind](cfg)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from detcore.config import schema
+from detcore.matchers.state import BACKGROUND, IGNORED, POSITIVE
+from detcore.ops.anchors import AnchorSet
 from detcore.ops.boxes import iou_matrix
-
-POSITIVE, BACKGROUND, IGNORED = 1, 0, -1
 
 
 class MaxIouMatcher:
@@ -29,12 +29,12 @@ class MaxIouMatcher:
     def __init__(self, cfg: schema.MaxIouMatcher) -> None:
         self.cfg = cfg
 
-    def __call__(self, anchors: Tensor, boxes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """anchors A x 4, boxes B x M x 4, valid B x M bool -> index B x A int64, state B x A int8.
+    def __call__(self, anchors: AnchorSet, boxes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """anchors A, boxes B x M x 4, valid B x M bool -> index B x A int64, state B x A int8.
         No host sync."""
         # a row without a box gets -1: below every real overlap, so it is never the best and never
         # reaches a threshold
-        iou = iou_matrix(boxes, anchors).masked_fill(~valid[:, :, None], -1.0)
+        iou = iou_matrix(boxes, anchors.boxes).masked_fill(~valid[:, :, None], -1.0)
         best, index = iou.max(dim=1)
         positive = best >= self.cfg.high
         if self.cfg.rescue:

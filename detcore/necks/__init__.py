@@ -1,4 +1,4 @@
-"""Necks: C3 to C5 in, the five maps P3 to P7 out."""
+"""Necks: C3 to C5 in, the maps P3, P4, ... out."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from detcore.config import schema
 from detcore.necks.fpn import Fpn
 
 NECKS: dict[str, Callable[[Any, tuple[int, int, int]], nn.Module]] = {"fpn": Fpn}
+HOOKS: dict[str, Callable[[Any, int], nn.Module]] = {}
 
 
-def build_neck(cfg: schema.Fpn, in_channels: tuple[int, int, int]) -> nn.Module:
-    """A module with forward((C3, C4, C5)) -> [P3, ..., P7], each B x cfg.channels x h x w."""
-    return NECKS[cfg.kind](cfg, in_channels)
+def build_neck(
+    cfg: schema.Neck, in_channels: tuple[int, int, int], hook: schema.Hook | None = None
+) -> nn.Module:
+    """A module with forward((C3, C4, C5)) -> [P3, P4, ...], `cfg.levels` maps, each B x
+    cfg.channels x h x w with h and w the input's size over 8, 16, ..., rounded up. A hook maps such
+    a list to one of the same shapes."""
+    neck = NECKS[cfg.kind](cfg, in_channels)
+    if hook is None:
+        return neck
+    return nn.Sequential(neck, HOOKS[hook.kind](hook, cfg.channels))

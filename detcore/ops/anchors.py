@@ -6,6 +6,7 @@ Shape legend: A anchors of all levels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -14,8 +15,18 @@ from torch import Tensor
 from detcore.config import schema
 
 
+@dataclass(frozen=True)
+class AnchorSet:
+    """The anchors of all levels, one level after the other."""
+
+    boxes: Tensor  # A x 4 float32 corners (x1 y1 x2 y2) in input pixels, not clipped
+    level_lengths: tuple[int, ...]  # anchors of each level
+    per_cell: int
+
+
 def num_anchors_per_cell(cfg: schema.Anchors) -> int:
-    return cfg.octave * len(cfg.ratios)
+    sizes, ratios = cfg.table()[0]
+    return len(sizes) * len(ratios)
 
 
 def grid_anchors(
@@ -23,9 +34,8 @@ def grid_anchors(
     feature_sizes: Sequence[tuple[int, int]],
     strides: Sequence[int],
     device: torch.device | str,
-) -> Tensor:
-    """A x 4 float32 corners (x1 y1 x2 y2) in input pixels, not clipped to the image; do not write
-    into it, it is cached.
+) -> AnchorSet:
+    """The anchors of maps of these sizes (height, width); do not write into them, they are cached.
 
     Levels in order, cells row by row, in a cell the ratios outside and the sizes inside. Cell (i,
     j) is centred at ((j + 0.5) * stride, (i + 0.5) * stride); an anchor of size s and ratio r is s
@@ -41,22 +51,24 @@ def _grid(
     sizes: tuple[tuple[int, int], ...],
     strides: tuple[int, ...],
     device: torch.device,
-) -> Tensor:
+) -> AnchorSet:
     # outside inference mode: an inference tensor in the cache could not be used in a later training
     # step
     with torch.inference_mode(False):
         levels = [
-            _level(base, cfg, *size, stride)
-            for base, size, stride in zip(cfg.sizes, sizes, strides, strict=True)
+            _level(*shapes, *size, stride)
+            for shapes, size, stride in zip(cfg.table(), sizes, strides, strict=True)
         ]
         # built on the CPU and sent without waiting: a list of numbers made on a GPU would stop the
         # host
-        return torch.cat(levels).to(device, non_blocking=True)
+        boxes = torch.cat(levels).to(device, non_blocking=True)
+    return AnchorSet(boxes, tuple(map(len, levels)), num_anchors_per_cell(cfg))
 
 
-def _level(base: float, cfg: schema.Anchors, height: int, width: int, stride: int) -> Tensor:
-    scales = [base * 2 ** (i / cfg.octave) for i in range(cfg.octave)]
-    half = torch.tensor([(s * r**0.5 / 2, s / r**0.5 / 2) for r in cfg.ratios for s in scales])
+def _level(
+    sizes: Sequence[float], ratios: Sequence[float], height: int, width: int, stride: int
+) -> Tensor:
+    half = torch.tensor([(s * r**0.5 / 2, s / r**0.5 / 2) for r in ratios for s in sizes])
     y = (torch.arange(height) + 0.5) * stride
     x = (torch.arange(width) + 0.5) * stride
     centre = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(-1, 1, 2)

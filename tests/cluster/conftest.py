@@ -39,10 +39,11 @@ BASE: dict[str, Any] = {
         },
     },
     "model": {
+        "kind": "retinanet",
         "backbone": {"kind": "tiny", "width": 8, "norm_act": {"kind": "gn", "groups": 4}},
         "neck": {"kind": "fpn", "channels": 16, "norm_act": {"kind": "gn", "groups": 4}},
-        "head": {"kind": "retina", "num_convs": 1, "norm_act": {"kind": "gn", "groups": 4}},
-        "anchors": {"sizes": [16, 32, 64, 96, 128]},
+        "head": {"kind": "towers", "num_convs": 1, "norm_act": {"kind": "gn", "groups": 4}},
+        "anchors": {"kind": "grid", "sizes": [16, 32, 64, 96, 128]},
         "postprocess": {"score_threshold": 0.001},  # after a few steps: many poor detections
     },
     "optim": {"lr": 0.01},

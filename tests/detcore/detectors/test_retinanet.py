@@ -14,8 +14,9 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.ops import box_iou, generalized_box_iou_loss, nms, sigmoid_focal_loss
 
 from detcore.config import schema
-from detcore.detectors import RetinaNet, build_detector
-from detcore.detectors.retinanet import STRIDES, Outputs
+from detcore.detectors import build_detector
+from detcore.detectors.retinanet import Outputs, RetinaNet
+from detcore.distributed import Gang
 from detcore.ops.anchors import grid_anchors
 
 K = 3
@@ -31,12 +32,15 @@ def build(
     cfg = schema.RetinaNet(
         backbone=schema.TinyBackbone(width=8, norm_act=norm),
         neck=schema.Fpn(channels=8, norm_act=norm),
-        head=schema.RetinaHead(num_convs=1, norm_act=norm),
-        anchors=schema.Anchors(sizes=(16.0, 32.0, 64.0, 128.0, 256.0)),
+        head=schema.TowerHead(num_convs=1, norm_act=norm),
+        anchors=schema.GridAnchors(sizes=(16.0, 32.0, 64.0, 128.0, 256.0)),
         box_loss=box_loss or schema.HuberLoss(),
+        normaliser="rank",
         postprocess=postprocess or schema.Postprocess(),
     )
-    return build_detector(cfg, K)
+    detector = build_detector(cfg, K)
+    assert isinstance(detector, RetinaNet)
+    return detector
 
 
 def batch(device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
@@ -52,26 +56,27 @@ def batch(device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
 
 def random_outputs(model: RetinaNet, images: Tensor) -> Outputs:
     """The model's shapes with values spread wide enough to have detections."""
-    logits, deltas, sizes = model(images)
+    logits, deltas, sizes, input_size = model(images)
     generator = torch.Generator().manual_seed(2)
-    return (
+    return Outputs(
         torch.randn(logits.shape, generator=generator) * 2 - 3,
         torch.randn(deltas.shape, generator=generator) * 0.3,
         sizes,
+        input_size,
     )
 
 
 def total(losses: dict[str, Tensor]) -> Tensor:
-    return (losses["class"] + losses["box"]) / losses["num_pos"].clamp(min=1)
+    return losses["class"] + losses["box"]
 
 
-@pytest.mark.parametrize("box_loss", [schema.HuberLoss(weight=1.5), schema.GiouLoss(weight=2.0)])
+@pytest.mark.parametrize("box_loss", [schema.HuberLoss(weight=1.5), schema.IouLoss(weight=2.0)])
 def test_losses_equal_a_loop_over_images(box_loss: schema.BoxLoss) -> None:
     model = build(box_loss=box_loss)
     images, boxes, labels = batch()
     outputs = random_outputs(model, images)
-    logits, deltas, sizes = outputs
-    anchors = grid_anchors(model.cfg.anchors, sizes, STRIDES, "cpu")
+    logits, deltas, sizes, _ = outputs
+    anchors = grid_anchors(model.cfg.anchors, sizes, model.strides, "cpu").boxes
     coder, matcher = BoxCoder((1.0, 1.0, 1.0, 1.0)), Matcher(0.5, 0.4, True)
     class_sum, box_sum, positives = torch.zeros(()), torch.zeros(()), 0
     for b in range(len(images)):
@@ -87,7 +92,7 @@ def test_losses_equal_a_loop_over_images(box_loss: schema.BoxLoss) -> None:
                 target[labels[b][match[a]]] = 1
                 positives += 1
                 box, anchor, delta = boxes[b][match[a]], anchors[a : a + 1], deltas[b, a : a + 1]
-                if isinstance(box_loss, schema.GiouLoss):
+                if isinstance(box_loss, schema.IouLoss):
                     decoded = coder.decode_single(delta, anchor)[0]
                     box_sum += 2.0 * generalized_box_iou_loss(decoded, box)
                 else:
@@ -95,21 +100,19 @@ def test_losses_equal_a_loop_over_images(box_loss: schema.BoxLoss) -> None:
                     huber = torch.where(error < 1, error**2 / 2, error - 0.5)
                     box_sum += 1.5 * huber.sum()
             class_sum += sigmoid_focal_loss(logits[b, a], target, reduction="sum")
-    losses = model.losses(outputs, boxes, labels)
+    losses = model.losses(outputs, boxes, labels, Gang())
     assert positives > 3
-    assert losses["num_pos"] == positives
-    torch.testing.assert_close(losses["class"], class_sum, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(losses["box"], box_sum, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses["class"], class_sum / positives, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses["box"], box_sum / positives, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("box_loss", [schema.HuberLoss(), schema.GiouLoss()])
+@pytest.mark.parametrize("box_loss", [schema.HuberLoss(), schema.IouLoss()])
 def test_a_batch_without_boxes_has_finite_gradients_and_no_box_loss(
     box_loss: schema.BoxLoss,
 ) -> None:
     model = build(box_loss=box_loss)
     images, boxes, labels = batch()
-    losses = model.losses(model(images), boxes * 0, labels * 0 - 1)
-    assert losses["num_pos"] == 0
+    losses = model.losses(model(images), boxes * 0, labels * 0 - 1, Gang())
     assert losses["box"] == 0
     total(losses).backward()
     gradients = [p.grad for p in model.parameters()]
@@ -128,7 +131,7 @@ def test_batch_of_one_small_image_trains_and_evaluates(norm: schema.NormAct) -> 
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     first = None
     for _ in range(6):
-        loss = total(model.losses(model(image), boxes[:1], labels[:1]))
+        loss = total(model.losses(model(image), boxes[:1], labels[:1], Gang()))
         first = loss.detach() if first is None else first
         optimizer.zero_grad()
         loss.backward()
@@ -145,10 +148,10 @@ def test_batch_of_one_small_image_trains_and_evaluates(norm: schema.NormAct) -> 
 def test_bf16_autocast_gives_nearly_the_same_losses_in_fp32(norm: schema.NormAct) -> None:
     model = build(norm)
     images, boxes, labels = batch()
-    expected = model.losses(model(images), boxes, labels)
+    expected = model.losses(model(images), boxes, labels, Gang())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = model(images)
-        losses = model.losses(outputs, boxes, labels)
+        losses = model.losses(outputs, boxes, labels, Gang())
     assert outputs[0].dtype == torch.bfloat16
     for name, value in losses.items():
         assert value.dtype == torch.float32
@@ -177,8 +180,8 @@ def brute_force(
     model: RetinaNet, outputs: Outputs, sizes: Tensor, image: int
 ) -> list[tuple[float, list[float], int]]:
     cfg = model.cfg.postprocess
-    logits, deltas, feature_sizes = outputs
-    anchors = grid_anchors(model.cfg.anchors, feature_sizes, STRIDES, "cpu")
+    logits, deltas, feature_sizes, _ = outputs
+    anchors = grid_anchors(model.cfg.anchors, feature_sizes, model.strides, "cpu").boxes
     decoded = BoxCoder((1.0, 1.0, 1.0, 1.0)).decode_single(deltas[image], anchors)
     height, width = (float(v) for v in sizes[image])
     candidates: list[tuple[float, list[float], int]] = []
@@ -245,7 +248,7 @@ class NoHostWait(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("box_loss", [schema.HuberLoss(), schema.GiouLoss()])
+@pytest.mark.parametrize("box_loss", [schema.HuberLoss(), schema.IouLoss()])
 @pytest.mark.parametrize(
     "norm",
     [
@@ -259,7 +262,7 @@ def test_a_step_has_no_operation_that_waits(norm: schema.NormAct, box_loss: sche
     model = build(norm, box_loss)
     images, boxes, labels = batch()
     with NoHostWait():
-        total(model.losses(model(images), boxes, labels)).backward()
+        total(model.losses(model(images), boxes, labels, Gang())).backward()
 
 
 @pytest.mark.parametrize("waits", [lambda x: x.sum().item(), lambda x: x[x > 0], torch.nonzero])
@@ -270,14 +273,14 @@ def test_the_guard_above_sees_a_wait(waits: Callable[[Tensor], Any]) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("box_loss", [schema.HuberLoss(), schema.GiouLoss()])
+@pytest.mark.parametrize("box_loss", [schema.HuberLoss(), schema.IouLoss()])
 @pytest.mark.parametrize("norm", [schema.BatchNorm(), schema.EvoNormS0(groups=4)])
 def test_a_step_never_makes_the_host_wait(norm: schema.NormAct, box_loss: schema.BoxLoss) -> None:
     model = build(norm, box_loss).cuda()
     images, boxes, labels = batch("cuda")
     torch.cuda.set_sync_debug_mode("error")
     try:
-        total(model.losses(model(images), boxes, labels)).backward()
+        total(model.losses(model(images), boxes, labels, Gang())).backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)

@@ -27,7 +27,9 @@ def test_focal_is_torchvisions_over_the_weighted_anchors(alpha: float, gamma: fl
     logits = (torch.randn(2, 50, 4) * 5).requires_grad_()
     is_class = torch.rand(2, 50, 4) < 0.1
     weight = (torch.rand(2, 50) < 0.7).float()
-    loss = build_class_loss(schema.FocalLoss(alpha=alpha, gamma=gamma))(logits, is_class, weight)
+    loss = build_class_loss(schema.FocalLoss(alpha=alpha, gamma=gamma), [])(
+        logits, is_class, weight
+    )
     each = sigmoid_focal_loss(logits, is_class.float(), alpha, gamma)
     expected = (each * weight[..., None]).sum()
     torch.testing.assert_close(loss, expected)
@@ -39,7 +41,7 @@ def test_focal_is_torchvisions_over_the_weighted_anchors(alpha: float, gamma: fl
 def test_focal_is_finite_with_its_gradient_at_extreme_logits(target: bool) -> None:
     logits = torch.tensor([[[-200.0], [0.0], [200.0]]], requires_grad=True)
     is_class = torch.full((1, 3, 1), target)
-    loss = build_class_loss(schema.FocalLoss())(logits, is_class, torch.ones(1, 3))
+    loss = build_class_loss(schema.FocalLoss(), [])(logits, is_class, torch.ones(1, 3))
     loss.backward()
     assert torch.isfinite(loss)
     assert logits.grad is not None
@@ -51,7 +53,7 @@ def test_huber_is_torchs_summed_over_the_positives(delta: float, scale: float) -
     deltas, anchors, targets = torch.randn(2, 30, 4), boxes(30), boxes(2, 30)
     positive = torch.rand(2, 30) < 0.3
     loss = build_box_loss(schema.HuberLoss(delta=delta, weight=scale))
-    found = loss(deltas, anchors, targets, positive.float())
+    found = loss(deltas, anchors, targets, positive.float(), (64, 64))
     wanted = encode(targets, anchors)[positive]
     expected = scale * F.huber_loss(deltas[positive], wanted, reduction="sum", delta=delta)
     torch.testing.assert_close(found, expected)
@@ -60,7 +62,9 @@ def test_huber_is_torchs_summed_over_the_positives(delta: float, scale: float) -
 def test_giou_is_torchvisions_summed_over_the_positives() -> None:
     deltas, anchors, targets = torch.randn(2, 30, 4).requires_grad_(), boxes(30), boxes(2, 30)
     positive = torch.rand(2, 30) < 0.3
-    found = build_box_loss(schema.GiouLoss(weight=2.0))(deltas, anchors, targets, positive.float())
+    found = build_box_loss(schema.IouLoss(weight=2.0))(
+        deltas, anchors, targets, positive.float(), (64, 64)
+    )
     decoded = decode(deltas, anchors)[positive]
     expected = 2 * generalized_box_iou_loss(decoded, targets[positive], reduction="sum")
     torch.testing.assert_close(found, expected)

@@ -12,6 +12,7 @@ from torchvision.ops import box_iou
 
 from detcore.config import schema
 from detcore.matchers import BACKGROUND, IGNORED, POSITIVE, build_matcher
+from detcore.ops.anchors import AnchorSet
 
 
 def boxes_on_a_grid(count: int, cells: int) -> Tensor:
@@ -19,6 +20,10 @@ def boxes_on_a_grid(count: int, cells: int) -> Tensor:
     corner = torch.randint(0, cells, (count, 2))
     size = torch.randint(1, cells + 1, (count, 2))
     return torch.cat((corner, corner + size), dim=1).float() * 8
+
+
+def anchor_set(boxes: Tensor) -> AnchorSet:
+    return AnchorSet(boxes, (len(boxes),), 1)
 
 
 def check_image(
@@ -58,7 +63,7 @@ def test_equals_torchvision_for_every_image_of_a_batch(
     for row, image in enumerate(images):
         padded[row, : len(image)] = image
         valid[row, : len(image)] = True
-    index, state = build_matcher(cfg)(anchors, padded, valid)
+    index, state = build_matcher(cfg)(anchor_set(anchors), padded, valid)
     for row, image in enumerate(images):
         check_image(cfg, anchors, image, index[row], state[row])
 
@@ -66,7 +71,9 @@ def test_equals_torchvision_for_every_image_of_a_batch(
 @pytest.mark.parametrize("thresholds", [(0.4, 0.5), (0.0, 0.5)])
 def test_an_image_without_boxes_is_all_background(thresholds: tuple[float, float]) -> None:
     matcher = build_matcher(schema.MaxIouMatcher(low=thresholds[0], high=thresholds[1]))
-    _, state = matcher(boxes_on_a_grid(9, 4), torch.zeros(2, 3, 4), torch.zeros(2, 3).bool())
+    _, state = matcher(
+        anchor_set(boxes_on_a_grid(9, 4)), torch.zeros(2, 3, 4), torch.zeros(2, 3).bool()
+    )
     assert state.eq(BACKGROUND).all()
 
 
@@ -74,7 +81,9 @@ def test_a_box_that_no_anchor_overlaps_rescues_none() -> None:
     """torchvision makes every anchor positive here, those far away too: the best overlap is 0."""
     anchors = torch.tensor([[0.0, 0, 8, 8], [40, 40, 48, 48]])
     boxes = torch.tensor([[[20.0, 20, 21, 21]], [[4, 4, 4, 9]]])
-    _, state = build_matcher(schema.MaxIouMatcher())(anchors, boxes, torch.ones(2, 1).bool())
+    _, state = build_matcher(schema.MaxIouMatcher())(
+        anchor_set(anchors), boxes, torch.ones(2, 1).bool()
+    )
     assert state.eq(BACKGROUND).all()
     assert Oracle(0.5, 0.4, True)(box_iou(boxes[0], anchors)).eq(0).all()
 
@@ -83,6 +92,8 @@ def test_a_rescued_anchor_keeps_its_own_best_box() -> None:
     """The only anchor near both boxes is the best of each, and learns the one it overlaps more."""
     anchors = torch.tensor([[0.0, 0, 10, 10], [100, 100, 110, 110]])
     boxes = torch.tensor([[[0.0, 0, 10, 3], [0, 0, 10, 2]]])  # IoU 0.3 and 0.2 with the first
-    index, state = build_matcher(schema.MaxIouMatcher())(anchors, boxes, torch.ones(1, 2).bool())
+    index, state = build_matcher(schema.MaxIouMatcher())(
+        anchor_set(anchors), boxes, torch.ones(1, 2).bool()
+    )
     assert state.tolist() == [[POSITIVE, BACKGROUND]]
     assert index[0, 0] == 0

@@ -9,18 +9,15 @@ import torch
 from torch import nn
 
 from detcore.config import schema
-from detcore.heads import build_head
-from detcore.heads.retina import RetinaHead
+from detcore.heads import TowerHead
 
 SIZES = [(8, 6), (4, 3), (2, 2), (1, 1), (1, 1)]
 
 
-def build(norm: schema.NormAct, **settings: Any) -> RetinaHead:
+def build(norm: schema.NormAct, **settings: Any) -> TowerHead:
     torch.manual_seed(0)
-    cfg = schema.RetinaHead(norm_act=norm, **{"num_convs": 2, **settings})
-    head = build_head(cfg, in_channels=8, num_anchors=3, num_classes=5)
-    assert isinstance(head, RetinaHead)
-    return head
+    cfg = schema.TowerHead(norm_act=norm, **{"num_convs": 2, **settings})
+    return TowerHead(cfg, 8, num_anchors=3, num_classes=5, num_levels=5)
 
 
 def maps() -> list[torch.Tensor]:

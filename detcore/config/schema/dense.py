@@ -1,0 +1,245 @@
+"""What dense detectors are made of: heads, anchors, matchers, losses, choice of detections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from detcore.config.schema.norm import GroupNorm, NormAct
+from detcore.config.schema.require import require
+
+
+@dataclass(frozen=True)
+class TowerHead:
+    """Two towers of convolutions shared over the levels, for classes and for boxes.
+
+    `norm_levels` says what a norm in a shared head means: `per_level` gives every level its own
+    norm parameters and running statistics (the report's form), `shared` makes all levels use one
+    norm in turn. `conv` separable is EfficientDet's published form.
+    """
+
+    kind: Literal["towers"] = "towers"
+    num_convs: int = 4
+    norm_act: NormAct = GroupNorm()
+    norm_levels: Literal["per_level", "shared"] = "per_level"
+    conv: Literal["full", "separable"] = "full"
+    prior_prob: float = 0.01
+
+    def __post_init__(self) -> None:
+        require(self.num_convs >= 0, f"num_convs must be at least 0, is {self.num_convs}")
+        require(
+            0 < self.prior_prob < 1, f"prior_prob must be between 0 and 1, is {self.prior_prob}"
+        )
+
+
+# ---------------------------------------------------------------- anchors
+
+
+@dataclass(frozen=True)
+class GridAnchors:
+    """Per level one base size in pixels of the network input, times 2^(i/octave) for i < octave,
+    times the aspect ratios w/h."""
+
+    kind: Literal["grid"] = "grid"
+    sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)
+    octave: int = 3
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+
+    def __post_init__(self) -> None:
+        require(len(self.sizes) > 0, "sizes needs one entry for each level")
+        require(all(s > 0 for s in self.sizes), f"sizes must be positive, are {list(self.sizes)}")
+        require(self.octave >= 1, f"octave must be at least 1, is {self.octave}")
+        require(len(self.ratios) > 0, "ratios needs at least one entry")
+        require(
+            all(r > 0 for r in self.ratios), f"ratios must be positive, are {list(self.ratios)}"
+        )
+
+    def table(self) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]:
+        """For each level its sizes and its ratios."""
+        steps = [2 ** (i / self.octave) for i in range(self.octave)]
+        return tuple((tuple(size * s for s in steps), self.ratios) for size in self.sizes)
+
+
+@dataclass(frozen=True)
+class ListedAnchors:
+    """For each level a list of sizes in pixels of the network input, and a list of ratios w/h: one
+    list for all levels, or one for each."""
+
+    kind: Literal["listed"] = "listed"
+    sizes: tuple[tuple[float, ...], ...] = ()
+    ratios: tuple[tuple[float, ...], ...] = ((0.5, 1.0, 2.0),)
+
+    def __post_init__(self) -> None:
+        require(len(self.sizes) > 0, "sizes needs one list for each level")
+        require(
+            len(self.ratios) in (1, len(self.sizes)),
+            f"ratios needs one list, or one for each of the {len(self.sizes)} levels, "
+            f"has {len(self.ratios)}",
+        )
+        for name in ("sizes", "ratios"):
+            lists = getattr(self, name)
+            require(
+                all(len(part) > 0 and all(v > 0 for v in part) for part in lists),
+                f"{name} must be lists of positive numbers, are {[list(part) for part in lists]}",
+            )
+            require(
+                len({len(part) for part in lists}) == 1,
+                f"{name} must be as many on every level, are {[len(part) for part in lists]}",
+            )
+
+    def table(self) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]:
+        """For each level its sizes and its ratios."""
+        ratios = self.ratios * len(self.sizes) if len(self.ratios) == 1 else self.ratios
+        return tuple(zip(self.sizes, ratios, strict=True))
+
+
+Anchors = GridAnchors | ListedAnchors
+
+
+# ---------------------------------------------------------------- matchers
+
+
+@dataclass(frozen=True)
+class MaxIouMatcher:
+    """Positive from `high`, background below `low`, ignored between; `rescue` makes each box's best
+    anchors positive too."""
+
+    kind: Literal["max_iou"] = "max_iou"
+    low: float = 0.4
+    high: float = 0.5
+    rescue: bool = True
+
+    def __post_init__(self) -> None:
+        _check_thresholds(self.low, self.high)
+
+
+@dataclass(frozen=True)
+class ReportMaxIouMatcher:
+    """`max_iou` as the report's code had it: an overlap below `floor` counts as 0, and of each box
+    the single best anchor is rescued."""
+
+    kind: Literal["max_iou_report"] = "max_iou_report"
+    low: float = 0.4
+    high: float = 0.5
+    floor: float = 0.1  # 0.0625 in the report's runs after 2020-08-17
+
+    def __post_init__(self) -> None:
+        _check_thresholds(self.low, self.high)
+        require(0 <= self.floor <= 1, f"floor must be in [0, 1], is {self.floor}")
+
+
+@dataclass(frozen=True)
+class Atss:
+    """Zhang et al. 2020: of each level the `top_k` anchors nearest to a box's centre are its
+    candidates; positive are candidates with an IoU of at least mean + standard deviation of the
+    candidates' and their centre inside the box."""
+
+    kind: Literal["atss"] = "atss"
+    top_k: int = 9
+
+    def __post_init__(self) -> None:
+        require(self.top_k >= 1, f"top_k must be at least 1, is {self.top_k}")
+
+
+@dataclass(frozen=True)
+class ReportAtss:
+    """The report's ATSSMatcher2 to 5, which take all anchors with an IoU above `floor` for
+    candidates and admit any anchor. What sets them apart is in `detcore.matchers.report_atss`."""
+
+    kind: Literal["atss_v2", "atss_v3", "atss_v4", "atss_v5"] = "atss_v3"
+    floor: float = 0.1
+    cap: float = 0.5  # v3 to v5: no box asks for more than this IoU
+
+    def __post_init__(self) -> None:
+        require(0 <= self.floor <= 1, f"floor must be in [0, 1], is {self.floor}")
+        require(0 < self.cap <= 1, f"cap must be in (0, 1], is {self.cap}")
+
+
+Matcher = MaxIouMatcher | ReportMaxIouMatcher | Atss | ReportAtss
+
+
+def _check_thresholds(low: float, high: float) -> None:
+    require(0 <= low <= high <= 1, f"0 <= low <= high <= 1 must hold, low is {low}, high is {high}")
+
+
+# ---------------------------------------------------------------- losses
+
+
+@dataclass(frozen=True)
+class FocalLoss:
+    """Lin et al. 2017: sum over anchors and classes of alpha_t (1 - p_t)^gamma CE, divided by the
+    number of positives."""
+
+    kind: Literal["focal"] = "focal"
+    alpha: float = 0.25
+    gamma: float = 2.0
+
+
+@dataclass(frozen=True)
+class FrequencyFocalLoss:
+    """Focal loss whose negative terms are weaker for classes that are rare in the training data:
+    the report's GIOUOutputsV2."""
+
+    kind: Literal["frequency_focal"] = "frequency_focal"
+    alpha: float = 0.25
+    gamma: float = 2.0
+
+
+ClassLoss = FocalLoss | FrequencyFocalLoss
+
+
+@dataclass(frozen=True)
+class HuberLoss:
+    """Huber on the four box deltas; with delta = 1 this is what the report's `default` box loss
+    was."""
+
+    kind: Literal["huber"] = "huber"
+    delta: float = 1.0
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.delta > 0, f"delta must be positive, is {self.delta}")
+
+
+@dataclass(frozen=True)
+class SmoothL1Loss:
+    """Huber with delta = beta, divided by beta (Girshick 2015). The report's config gave beta = 0.1
+    and never read it."""
+
+    kind: Literal["smooth_l1"] = "smooth_l1"
+    beta: float = 0.1
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self.beta > 0, f"beta must be positive, is {self.beta}")
+
+
+@dataclass(frozen=True)
+class IouLoss:
+    """1 - GIoU (Rezatofighi et al. 2019), 1 - DIoU or 1 - CIoU (Zheng et al. 2020) of the decoded
+    box.
+
+    `clip: true` cuts decoded boxes to the padded input first, as the report did: what sticks out
+    gets no gradient.
+    """
+
+    kind: Literal["giou", "diou", "ciou"] = "giou"
+    weight: float = 1.0
+    clip: bool = False
+
+
+BoxLoss = HuberLoss | SmoothL1Loss | IouLoss
+
+Normaliser = Literal["rank", "gang", "running"]
+"""Summed losses are divided by a rank's positive anchors, the gang's mean, or its running mean."""
+
+
+@dataclass(frozen=True)
+class Postprocess:
+    """From logits to detections: per-level top-k, score threshold, class-wise NMS, the best
+    `max_detections`."""
+
+    score_threshold: float = 0.05
+    top_k: int = 1000
+    nms_iou: float = 0.5
+    max_detections: int = 100

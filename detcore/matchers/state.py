@@ -1,0 +1,3 @@
+"""What an anchor is to a matcher."""
+
+POSITIVE, BACKGROUND, IGNORED = 1, 0, -1
