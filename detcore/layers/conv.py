@@ -8,7 +8,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from detcore.config import schema
-from detcore.layers.norm_act import SpectralNormAct, build_norm_act
+from detcore.layers.norm_act import build_norm_act
+from detcore.layers.spectral import SpectralNormAct
 
 
 def xavier_conv(
