@@ -24,6 +24,7 @@ from detcore.data.folder import (
     read_coco_json,
 )
 from detcore.data.images import problem_of, read_image
+from detcore.data.outlines import Outlines, coco_rings, join_rings
 from detcore.data.shapes import ensure_shapes
 
 CACHE_BYTES = 256 * 2**20
@@ -52,6 +53,7 @@ class CocoSplit:
     labels: np.ndarray  # T int64: 0..K-1
     dropped_boxes: int = 0
     skipped_images: tuple[int, ...] = ()  # ids of images that cannot be read
+    outlines: Outlines | None = None  # of all T boxes; only where the training needs them
     _decoded: dict[int, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -67,6 +69,12 @@ class CocoSplit:
         """Boxes (M x 4) and labels (M) of image i."""
         at = slice(self.starts[i], self.starts[i + 1])
         return self.boxes[at], self.labels[at]
+
+    def outlines_of(self, i: int) -> Outlines | None:
+        """The outlines of the M boxes of image i, where the split has any."""
+        if self.outlines is None:
+            return None
+        return self.outlines.part(int(self.starts[i]), int(self.starts[i + 1]))
 
     def image(self, i: int) -> np.ndarray:
         """Pixels of image i: height x width x 3 uint8 RGB, read-only. Raises DataError naming a
@@ -88,7 +96,8 @@ def open_split(data: Data, split: SplitName) -> CocoSplit:
     Training splits follow `data.crowd` and `data.empty_images`; in val, boxes are those that are
     not crowd, and no image is left out for being empty. With `on_bad_image: skip` every image is
     decoded once here (JPEGs at an eighth of their size), and what cannot be read is left out and
-    recorded: so all ranks and loader workers, however many, see the same list.
+    recorded: so all ranks and loader workers, however many, see the same list. Outlines are built
+    for training with `augment: waa`.
     """
     source = data.source
     if isinstance(source, Shapes):
@@ -111,9 +120,14 @@ def open_split(data: Data, split: SplitName) -> CocoSplit:
             f"{file}: the split is empty: of {len(content['images'])} images {len(bad)} cannot be "
             f"read and none of the others is left (data.empty_images: {data.empty_images})"
         )
-    rows = [row for r in images for row in per_image[r["id"]]]
+    kept = [(r, row) for r in images for row in per_image[r["id"]]]
     counts = [len(per_image[r["id"]]) for r in images]
-    table = np.asarray(rows, dtype=np.float64).reshape(-1, 5)
+    table = np.asarray([row[:5] for _, row in kept], dtype=np.float64).reshape(-1, 5)
+    outlines = None
+    if split == "train" and data.augment == "waa":
+        outlines = join_rings(
+            coco_rings(file, row[5], row, r["width"], r["height"]) for r, row in kept
+        )
     return CocoSplit(
         name=split,
         annotation_file=file,
@@ -128,10 +142,11 @@ def open_split(data: Data, split: SplitName) -> CocoSplit:
         labels=table[:, 4].astype(np.int64),
         dropped_boxes=dropped,
         skipped_images=tuple(sorted(bad)),
+        outlines=outlines,
     )
 
 
-Row = tuple[float, float, float, float, int]  # x1, y1, x2, y2, class
+Row = tuple[float, float, float, float, int, dict[str, Any]]  # x1, y1, x2, y2, class, its record
 
 
 def _boxes(
@@ -155,7 +170,8 @@ def _boxes(
         if x2 - x1 <= 1e-6 or y2 - y1 <= 1e-6:
             dropped += 1
         else:
-            out[record["image_id"]].append((x1, y1, x2, y2, class_of[record["category_id"]]))
+            label = class_of[record["category_id"]]
+            out[record["image_id"]].append((x1, y1, x2, y2, label, record))
     return out, dropped
 
 

@@ -6,7 +6,8 @@ H and W the padded size.
 The images are read in one endless order: epoch e is a permutation seeded by (seed, e), and the
 epochs follow one another without a gap. Forward pass s takes the positions [s * G, (s + 1) * G) of
 it, G = batch * world, of which rank r has the r-th part. So a run resumes from its step number
-alone, and neither loader workers nor the number of ranks (at equal G) change what is seen.
+alone, and neither loader workers nor the number of ranks (at equal G) change what is seen. Only
+stitching, which joins the images of one rank's batch, depends on how G is divided.
 """
 
 from __future__ import annotations
@@ -22,15 +23,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from detcore.config.schema import Data
+from detcore.config.schema import Data, ReportStitch
 from detcore.data.batch import Batch
 from detcore.data.coco import CocoSplit
 from detcore.data.folder import DataError
-from detcore.data.transforms import Sample, eval_sample, image_rng, train_sample
-
-MEAN_COLOUR = (124, 116, 104)
-"""RGB of the padding: ImageNet's mean, rounded; the detector subtracts the mean, so padding is
-close to 0 there."""
+from detcore.data.stitch import batch_rng, stitch_four, stitch_two
+from detcore.data.transforms import MEAN_COLOUR, Sample, eval_sample, image_rng, train_sample
 
 
 def train_batches(
@@ -72,7 +70,7 @@ def eval_batches(
 def collate(samples: Sequence[Sample], pad_multiple: int) -> Batch:
     """Samples padded right and below to the largest of them, rounded up to `pad_multiple`."""
     shapes = np.array([s.pixels.shape[:2] for s in samples])
-    height, width = (-(-shapes.max(axis=0) // pad_multiple) * pad_multiple).tolist()
+    height, width = padded_size(samples, pad_multiple)
     most = max(1, *(len(s.boxes) for s in samples))
     images = np.empty((len(samples), 3, height, width), np.uint8)
     images[:] = np.array(MEAN_COLOUR, np.uint8)[:, None, None]
@@ -90,6 +88,13 @@ def collate(samples: Sequence[Sample], pad_multiple: int) -> Batch:
         image_ids=torch.tensor([s.image_id for s in samples], dtype=torch.int64),
         scales=torch.tensor([s.scale for s in samples], dtype=torch.float32),
     )
+
+
+def padded_size(samples: Sequence[Sample], pad_multiple: int) -> tuple[int, int]:
+    """The height and width of the canvas that holds each of `samples`."""
+    largest = np.max([s.pixels.shape[:2] for s in samples], axis=0)
+    height, width = (-(-largest // pad_multiple) * pad_multiple).tolist()
+    return height, width
 
 
 def epoch_order(seed: int, epoch: int, images: int) -> np.ndarray:
@@ -110,21 +115,44 @@ class TrainBatches(Dataset):
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def __getitem__(self, step: int) -> Batch | DataError:
+        return _or_error(lambda: collate(self._samples(step), self.data.input.pad_multiple))
+
+    def _samples(self, step: int) -> list[Sample]:
         first = (step * self.world + self.rank) * self.batch
-        return _or_error(
-            lambda: collate(
-                [self._sample(first + i) for i in range(self.batch)], self.data.input.pad_multiple
-            )
-        )
+        samples = [self._sample(first + i) for i in range(self.batch)]
+        stitch = self.data.stitch
+        if stitch is None:
+            return samples
+        rng = batch_rng(self.seed, step, self.rank)
+        if rng.random() >= stitch.probability:
+            return samples
+        canvas = padded_size(samples, self.data.input.pad_multiple)
+        if isinstance(stitch, ReportStitch):
+            i, j = rng.permutation(len(samples))[:2].tolist()
+            samples[i] = stitch_two(samples[i], samples[j], canvas)
+            return samples
+        others = rng.integers(len(self.split), size=(len(samples), 3)).tolist()
+        return [
+            stitch_four([s, *(self._view(i, rng) for i in row)], canvas)
+            for s, row in zip(samples, others, strict=True)
+        ]
 
     def _sample(self, position: int) -> Sample:
         epoch, at = divmod(position, len(self.split))
         if self._order[0] != epoch:
             self._order = (epoch, epoch_order(self.seed, epoch, len(self.split)))
         i = int(self._order[1][at])
-        image_id = int(self.split.image_ids[i])
-        rng = image_rng(self.seed, epoch, image_id)
-        return train_sample(self.split.image(i), *self.split.objects(i), image_id, self.data, rng)
+        return self._view(i, image_rng(self.seed, epoch, int(self.split.image_ids[i])))
+
+    def _view(self, i: int, rng: np.random.Generator) -> Sample:
+        return train_sample(
+            self.split.image(i),
+            *self.split.objects(i),
+            int(self.split.image_ids[i]),
+            self.data,
+            rng,
+            self.split.outlines_of(i),
+        )
 
 
 class EvalBatches(Dataset):

@@ -1,5 +1,5 @@
-"""Image and boxes to network input: resize by the short side, horizontal flip. All draws come from
-one seeded stream per image.
+"""Image and boxes to network input: augmentation, resize by the short side, horizontal flip. All
+draws come from one seeded stream per image.
 
 Resizing is Pillow's BILINEAR, whose support grows with the reduction (antialiased).
 """
@@ -7,11 +7,20 @@ Resizing is Pillow's BILINEAR, whose support grows with the reduction (antialias
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from detcore.config.schema import Data
+from detcore.data.affine import box_area
+from detcore.data.autoaugment import autoaugment
+from detcore.data.outlines import Outlines, box_outlines
+from detcore.data.waa import MIN_AREA, waa
+
+MEAN_COLOUR = (124, 116, 104)
+"""RGB of the padding: ImageNet's mean, rounded; the detector subtracts the mean, so padding is
+close to 0 there."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +38,26 @@ def image_rng(seed: int, epoch: int, image_id: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, epoch, image_id))))
 
 
-def input_size(height: int, width: int, short_side: int, max_side: int) -> tuple[int, int]:
+def input_size(
+    height: int,
+    width: int,
+    short_side: int,
+    max_side: int,
+    fit: Literal["inside", "short"] = "inside",
+    align: int = 1,
+) -> tuple[int, int]:
     """Height and width after scaling by min(short_side / shorter, max_side / longer), rounded half
-    up, at least 1."""
+    up, at least 1.
+
+    `short`: a side below short_side is then raised to it by itself, so that the shorter side is
+    always exact and the image is distorted where the cap binds (the report's rule). At the end each
+    side is rounded up to a multiple of `align`, beyond the cap if need be.
+    """
     scale = min(short_side / min(height, width), max_side / max(height, width))
-    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+    least = short_side if fit == "short" else 1
+    sides = (max(least, int(side * scale + 0.5)) for side in (height, width))
+    new_height, new_width = (-(-side // align) * align for side in sides)
+    return new_height, new_width
 
 
 def resize(
@@ -65,17 +89,31 @@ def train_sample(
     image_id: int,
     data: Data,
     rng: np.random.Generator,
+    outlines: Outlines | None = None,
 ) -> Sample:
-    """One training view. The draws are the same whatever the settings, so that arms
-    stay paired."""
+    """One training view: augmented at its own resolution, resized, flipped.
+
+    The draws of side and flip come first and are the same whatever the settings, so that arms stay
+    paired; an augmentation draws after them. `outlines` are read by `waa` only (left out: the
+    corners of the boxes).
+    """
     sides, draw = data.input.train_short_sides, rng.random(2)  # integers(1) would draw nothing
     side = sides[int(draw[0] * len(sides))]
     flipped = draw[1] < data.flip
+    if data.augment == "aa_v0":
+        pixels, boxes, labels = autoaugment(pixels, boxes, labels, rng)
+    elif data.augment == "waa":
+        known = box_outlines(boxes) if outlines is None else outlines
+        pixels, boxes, labels = waa(pixels, boxes, labels, known, rng)
     height, width = pixels.shape[:2]
-    size = input_size(height, width, side, data.input.train_max_side)
+    fit, align = data.input.fit, data.input.align
+    size = input_size(height, width, side, data.input.train_max_side, fit, align)
     pixels, boxes, scale = resize(pixels, boxes, size)
     if flipped:
         pixels, boxes = flip(pixels, boxes)
+    if data.augment == "waa":
+        keep = box_area(boxes) >= MIN_AREA
+        boxes, labels = boxes[keep], labels[keep]
     return Sample(pixels, boxes, labels, image_id, scale)
 
 
@@ -84,6 +122,7 @@ def eval_sample(
 ) -> Sample:
     """The one view of evaluation."""
     height, width = pixels.shape[:2]
-    size = input_size(height, width, data.input.eval_short_side, data.input.eval_max_side)
+    short, longest = data.input.eval_short_side, data.input.eval_max_side
+    size = input_size(height, width, short, longest, data.input.fit, data.input.align)
     pixels, boxes, scale = resize(pixels, boxes, size)
     return Sample(pixels, boxes, labels, image_id, scale)
