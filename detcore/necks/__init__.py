@@ -8,10 +8,20 @@ from typing import Any
 from torch import nn
 
 from detcore.config import schema
+from detcore.necks.balance import BalanceHook
+from detcore.necks.bifpn import BiFpn
 from detcore.necks.fpn import Fpn
+from detcore.necks.pconv import PConv, Sepc
+from detcore.necks.two_way_fpn import TwoWayFpn
 
-NECKS: dict[str, Callable[[Any, tuple[int, int, int]], nn.Module]] = {"fpn": Fpn}
-HOOKS: dict[str, Callable[[Any, int], nn.Module]] = {}
+NECKS: dict[str, Callable[[Any, tuple[int, int, int]], nn.Module]] = {
+    "fpn": Fpn,
+    "two_way_fpn": TwoWayFpn,
+    "pconv": PConv,
+    "sepc": Sepc,
+    "bifpn": BiFpn,
+}
+HOOKS: dict[str, Callable[[Any, int], nn.Module]] = {"balance": BalanceHook}
 
 
 def build_neck(

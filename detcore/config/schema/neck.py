@@ -30,6 +30,18 @@ class DropBlock:
 
 
 @dataclass(frozen=True)
+class ExtraLevels:
+    """C6 and C7, from C5 and from C6 by a 3 x 3 convolution of stride 2 and its norm. In the report
+    they belong to the backbone: 256 wide with EvoNorm-S0, whatever the neck is."""
+
+    channels: int = 256
+    norm_act: NormAct = EvoNormS0()
+
+    def __post_init__(self) -> None:
+        _check_channels(self.channels)
+
+
+@dataclass(frozen=True)
 class Fpn:
     """Feature pyramid (Lin et al. 2017) with norm and activation on the outputs (the report's
     form).
@@ -39,7 +51,8 @@ class Fpn:
     at P5.
     `fusion`: how a map from above joins a lateral one: `sum`, `avg`, or `wsum`, EfficientDet's fast
     normalised fusion with one learned weight for each of the two.
-    `dropblock` acts on C3, C4 and C5 before the laterals (the report's "FPN DB").
+    `dropblock` acts on C3, C4 and C5 before the laterals (the report's "FPN DB"); C6, P6 and P7
+    come from the clean C5.
     """
 
     kind: Literal["fpn"] = "fpn"
@@ -67,6 +80,7 @@ class TwoWayFpn:
     norm_act: NormAct = EvoNormS0()
     fusion: Literal["sum", "wsum"] = "wsum"  # which of the two the report ran is not certain
     pool: Literal["max", "avg"] = "max"  # likewise
+    extra: ExtraLevels = ExtraLevels()
 
     def __post_init__(self) -> None:
         _check_channels(self.channels)
@@ -87,10 +101,16 @@ class PConv:
     repeats: int = 3
     # norm on the sum of the three branches or on each; which the report ran is not certain
     norm_on: Literal["sum", "branch"] = "sum"
+    extra: ExtraLevels = ExtraLevels()
 
     def __post_init__(self) -> None:
         _check_channels(self.channels)
         require(self.repeats >= 1, f"repeats must be at least 1, is {self.repeats}")
+        require(
+            self.norm_act.kind != "spectral" or self.norm_on == "branch",
+            "norm_act spectral divides by one convolution's weight and norm_on sum adds three; "
+            "choose norm_on branch",
+        )
 
     @property
     def levels(self) -> int:
@@ -99,17 +119,27 @@ class PConv:
 
 @dataclass(frozen=True)
 class Sepc:
-    """Pyramid convolution of SEPC (Wang et al. 2020): as `pconv`, with 3 x 3 kernels at stride 2
-    (from below), 1, and 1 with upsampling (from above)."""
+    """Pyramid convolution of SEPC (Wang et al. 2020) on the maps of a plain FPN: as `pconv`, with
+    3 x 3 kernels at stride 2 (from below), 1, and 1 with upsampling (from above).
+
+    `norm_levels`: `integrated` takes the statistics over the cells of all levels together (with
+    `bn` the paper's iBN); `shared` applies the same layer to each level by itself.
+    """
 
     kind: Literal["sepc"] = "sepc"
     channels: int = 256
     norm_act: NormAct = GroupNorm()
     repeats: int = 4
+    norm_levels: Literal["integrated", "shared"] = "integrated"
 
     def __post_init__(self) -> None:
         _check_channels(self.channels)
         require(self.repeats >= 1, f"repeats must be at least 1, is {self.repeats}")
+        require(
+            self.norm_act.kind != "spectral",
+            "norm_act spectral divides by one convolution's weight and sepc adds three; "
+            "choose another kind, or the neck pconv with norm_on branch",
+        )
 
     @property
     def levels(self) -> int:
@@ -122,6 +152,8 @@ class BiFpn:
 
     The report's has full 3 x 3 convolutions, GN and swish; the published one separable
     convolutions (`conv: separable`), BN and swish, and one repeat more than the paper's table.
+    The activation of `norm_act` acts on the fused map, before the convolution; a kind that contains
+    its activation (EvoNorm) keeps it behind the convolution.
     """
 
     kind: Literal["bifpn"] = "bifpn"
@@ -129,6 +161,7 @@ class BiFpn:
     repeats: int = 2
     norm_act: NormAct = GroupNorm(act="swish")
     conv: Literal["full", "separable"] = "full"
+    extra: ExtraLevels = ExtraLevels()
 
     def __post_init__(self) -> None:
         _check_channels(self.channels)
