@@ -116,7 +116,7 @@ class MaxIouMatcher:
 @dataclass(frozen=True)
 class ReportMaxIouMatcher:
     """`max_iou` as the report's code had it: an overlap below `floor` counts as 0, and of each box
-    the single best anchor is rescued."""
+    the single best anchor is rescued, if it reaches `floor`."""
 
     kind: Literal["max_iou_report"] = "max_iou_report"
     low: float = 0.4
@@ -130,9 +130,9 @@ class ReportMaxIouMatcher:
 
 @dataclass(frozen=True)
 class Atss:
-    """Zhang et al. 2020: of each level the `top_k` anchors nearest to a box's centre are its
-    candidates; positive are candidates with an IoU of at least mean + standard deviation of the
-    candidates' and their centre inside the box."""
+    """Zhang et al. 2020: of each level the anchors of the `top_k` cells nearest to a box's centre
+    are its candidates; positive are candidates with an IoU of at least mean + standard deviation of
+    the candidates' and their centre inside the box."""
 
     kind: Literal["atss"] = "atss"
     top_k: int = 9
@@ -149,10 +149,12 @@ class ReportAtss:
     kind: Literal["atss_v2", "atss_v3", "atss_v4", "atss_v5"] = "atss_v3"
     floor: float = 0.1
     cap: float = 0.5  # v3 to v5: no box asks for more than this IoU
+    margin: float = 0.1  # v3: ignored are anchors that miss a box's threshold by less than this
 
     def __post_init__(self) -> None:
         require(0 <= self.floor <= 1, f"floor must be in [0, 1], is {self.floor}")
         require(0 < self.cap <= 1, f"cap must be in (0, 1], is {self.cap}")
+        require(0 <= self.margin <= 1, f"margin must be in [0, 1], is {self.margin}")
 
 
 Matcher = MaxIouMatcher | ReportMaxIouMatcher | Atss | ReportAtss
@@ -174,6 +176,9 @@ class FocalLoss:
     alpha: float = 0.25
     gamma: float = 2.0
 
+    def __post_init__(self) -> None:
+        _check_focal(self.alpha, self.gamma)
+
 
 @dataclass(frozen=True)
 class FrequencyFocalLoss:
@@ -184,8 +189,16 @@ class FrequencyFocalLoss:
     alpha: float = 0.25
     gamma: float = 2.0
 
+    def __post_init__(self) -> None:
+        _check_focal(self.alpha, self.gamma)
+
 
 ClassLoss = FocalLoss | FrequencyFocalLoss
+
+
+def _check_focal(alpha: float, gamma: float) -> None:
+    require(0 <= alpha <= 1, f"alpha must be in [0, 1], is {alpha}")
+    require(gamma >= 0, f"gamma must not be negative, is {gamma}")
 
 
 @dataclass(frozen=True)
