@@ -10,7 +10,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,17 @@ def to_coco_results(
 
 
 def coco_metrics(
-    truth: CocoSplit | dict[str, Any], results: list[dict[str, Any]]
+    truth: CocoSplit | dict[str, Any],
+    results: list[dict[str, Any]],
+    scales: Mapping[int, tuple[float, float]] | None = None,
 ) -> dict[str, float]:
     """The 12 metrics of `detcore.result.METRICS`, as pycocotools computes them for boxes.
+
+    Without `scales` by the official protocol. With them (image id -> (y, x) factors from original
+    to input pixels) as the seed report was scored: at the size of the network's input, so that the
+    limits of small and large at 32^2 and 96^2 pixels mean smaller objects; with the area of the box
+    in place of the mask's; crowds as ordinary boxes; images without boxes and boxes that stick out
+    of their image left out.
 
     `truth` is a split, whose annotation file is read anew (crowd flags, areas and boxes as they
     stand there) and narrowed to the split's images, so that skipped images do not count as missed;
@@ -65,7 +73,10 @@ def coco_metrics(
     be found.
     """
     with contextlib.redirect_stdout(io.StringIO()):
-        gt = _index(_truth(truth))
+        content = _truth(truth)
+        if scales is not None:
+            content, results = _as_in_report(content, results, scales)
+        gt = _index(content)
         if results:
             dt = gt.loadRes([dict(r) for r in results])  # loadRes writes into its entries
         else:  # which loadRes refuses
@@ -97,6 +108,36 @@ def _truth(truth: CocoSplit | dict[str, Any]) -> dict[str, Any]:
     ]
     images = [r for r in content["images"] if r["id"] in ids]
     return {**content, "images": images, "annotations": annotations}
+
+
+def _as_in_report(
+    content: dict[str, Any],
+    results: list[dict[str, Any]],
+    scales: Mapping[int, tuple[float, float]],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Truth and results at the input's size, changed as `coco_metrics` says."""
+    size_of = {r["id"]: (r["width"], r["height"]) for r in content["images"]}
+    annotations = []
+    for a in content["annotations"]:
+        x, y, w, h = a["bbox"]
+        width, height = size_of[a["image_id"]]
+        if w <= 0 or h <= 0 or x + w > width or y + h > height:
+            continue
+        bbox = _scaled(a["bbox"], scales[a["image_id"]])
+        annotations.append({**a, "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0})
+    kept = {a["image_id"] for a in annotations}
+    images = [r for r in content["images"] if r["id"] in kept]
+    found = [
+        {**r, "bbox": _scaled(r["bbox"], scales[r["image_id"]])}
+        for r in results
+        if r["image_id"] in kept
+    ]
+    return {**content, "images": images, "annotations": annotations}, found
+
+
+def _scaled(bbox: Sequence[float], scale: tuple[float, float]) -> list[float]:
+    (x, y, w, h), (sy, sx) = bbox, scale
+    return [x * sx, y * sy, w * sx, h * sy]
 
 
 def _index(dataset: dict[str, Any]) -> COCO:

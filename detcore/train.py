@@ -38,7 +38,7 @@ from detcore.distributed import Gang, pick_device
 from detcore.measure import Meter, PeakMemory
 from detcore.precision import autocast, normalise
 from detcore.predict import evaluate
-from detcore.result import Result
+from detcore.result import METRICS, Result
 from detcore.schedule import learning_rate
 
 
@@ -202,7 +202,9 @@ def train(
     values = _values(meter, memory, detector, train_split, val_split, seconds_before, gang)
     if metrics:
         values["eval_s_per_img"] = eval_s_per_img
-    result = Result(**{**vars(result), "values": values})
+        values |= {name: value for name, value in metrics.items() if name not in METRICS}
+    scores = {name: metrics[name] for name in METRICS if name in metrics}
+    result = Result(**{**vars(result), "metrics": scores, "values": values})
     points.close()
     if gang.is_first:
         _write_json(workdir / "result.json", result.to_json())

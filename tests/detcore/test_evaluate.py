@@ -213,3 +213,52 @@ def test_boxes_return_to_original_pixels_clipped_and_with_their_category_ids() -
     ]
     assert results[0]["bbox"] == pytest.approx([10, 20, 40, 100])
     assert results[1]["bbox"] == [0, 0, 100, 200]
+
+
+# ---------------------------------------------------------------- the report's protocol
+
+
+def test_the_report_s_protocol_equals_pycocotools_on_files_rewritten_by_hand(
+    tmp_path: Path,
+) -> None:
+    """Crowds, gaps in the ids, areas that are not the boxes', images of several sizes: the files
+    are changed here as the description says, and scored by pycocotools alone."""
+    images = [record(1, (400, 300)), record(5, (300, 400)), record(9, (200, 200)), record(12)]
+    boxes = [
+        box(1, 1, 3, [10, 20, 30, 30], area=500.0),
+        box(2, 1, 7, [100, 50, 120, 90], area=4000.0),
+        box(3, 1, 3, [200, 100, 80, 80], iscrowd=1),
+        box(4, 5, 7, [50, 60, 28, 31]),
+        box(5, 5, 3, [220, 300, 100, 90]),  # sticks out on the right
+        box(6, 9, 3, [20, 20, 150, 160], area=9000.0),
+    ]
+    write_split(tmp_path, "val", coco(images, boxes, (3, 7)))
+    write_split(tmp_path, "train", coco(images, boxes, (3, 7)))
+    split = open_split(folder(tmp_path), "val")
+    results = random_results(split, seed=3)
+    scales = {1: (1.92, 1.92), 5: (1.92, 1.9), 9: (2.88, 2.88), 12: (2.0, 2.0)}
+
+    def scaled(entry: dict) -> dict:
+        sy, sx = scales[entry["image_id"]]
+        x, y, w, h = entry["bbox"]
+        return {**entry, "bbox": [x * sx, y * sy, w * sx, h * sy]}
+
+    truth = [scaled(b) for b in boxes if b["id"] != 5]
+    for entry in truth:
+        entry["iscrowd"], entry["area"] = 0, entry["bbox"][2] * entry["bbox"][3]
+    files = tmp_path / "truth.json", tmp_path / "found.json"
+    files[0].write_text(json.dumps(coco(images[:3], truth, (3, 7))))
+    files[1].write_text(json.dumps([scaled(r) for r in results if r["image_id"] != 12]))
+    expected = oracle(*files, tmp_path / "out.json")
+    assert coco_metrics(split, results, scales) == pytest.approx(expected, abs=1e-12)
+    assert coco_metrics(split, results) != pytest.approx(expected, abs=1e-3)
+
+
+def test_the_report_s_protocol_moves_objects_to_larger_bins(tmp_path: Path) -> None:
+    """A 30 x 30 object in a 480 px image is small; at short side 576 it is 36 x 36, medium."""
+    content = coco([record(1, (640, 480))], [box(1, 1, 1, [10, 10, 30, 30])])
+    found = [{"image_id": 1, "category_id": 1, "bbox": [10, 10, 30, 30], "score": 0.9}]
+    official = coco_metrics(content, found)
+    as_report = coco_metrics(content, found, {1: (1.2, 1.2)})
+    assert (official["AP_small"], official["AP_medium"]) == (pytest.approx(1), -1)
+    assert (as_report["AP_small"], as_report["AP_medium"]) == (-1, pytest.approx(1))
