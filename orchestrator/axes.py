@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,10 @@ from orchestrator.expr import FUNCTIONS, Expr, ExprError, Value, evaluate, parse
 
 Label = bool | int | float | str
 
-RESERVED = {"seed", "workers", *FUNCTIONS}
+SECTIONS = tuple(name for name in Config.__dataclass_fields__ if name != "seed")
+"""The first keys of a config: `schedule`, `model` ..."""
+
+RESERVED = {"seed", "workers", "base", *SECTIONS, *FUNCTIONS}
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Level:
     writes: tuple[Write, ...]
     names: Mapping[str, Label]  # what expressions may read beside the label
     at: KeyPath
+    base: Config | None = None  # what cells of this level start from, instead of the sweep's base
 
 
 @dataclass(frozen=True)
@@ -77,15 +81,27 @@ def check_config_path(document: Document, at: KeyPath, path: Any) -> str:
     return path
 
 
-def read_axes(document: Document) -> tuple[Axis, ...]:
+ReadBase = Callable[[KeyPath, Any], Config]
+"""From the key where a base config is named, and its path, to the config."""
+
+
+def read_axes(document: Document, read_base: ReadBase) -> tuple[Axis, ...]:
     axes = document.data.get("axes")
     if not isinstance(axes, dict) or not axes:
         problem = "at least one axis is needed, for example norm: {path: model.neck.norm_act, "
         raise document.error(("axes",), problem + "values: [bn, gn]}")
-    return tuple(_axis(document, name, body) for name, body in axes.items())
+    out = tuple(_axis(document, name, body, read_base) for name, body in axes.items())
+    with_base = [axis for axis in out if any(level.base for level in axis.levels)]
+    if len(with_base) > 1:
+        at = next(level.at for level in with_base[1].levels if level.base)
+        raise document.error(
+            (*at, "base"),
+            f"axes {with_base[0].name} and {with_base[1].name} both give a base; only one may",
+        )
+    return out
 
 
-def _axis(document: Document, name: Any, body: Any) -> Axis:
+def _axis(document: Document, name: Any, body: Any, read_base: ReadBase) -> Axis:
     at = ("axes", str(name))
     check_name(document, at, name)
     if not isinstance(body, dict):
@@ -111,7 +127,9 @@ def _axis(document: Document, name: Any, body: Any) -> Axis:
         pairs = [(k, v, (*here, str(k))) for k, v in values.items()]
     levels: list[Level] = []
     for label, value, spot in pairs:
-        level = _level(document, name, paths, label, value, spot, labelled=isinstance(values, dict))
+        level = _level(
+            document, name, paths, label, value, spot, read_base, labelled=isinstance(values, dict)
+        )
         if any(
             text_of(v.label) == text_of(level.label) or _same(v.label, level.label) for v in levels
         ):
@@ -133,6 +151,7 @@ def _level(
     label: Any,
     value: Any,
     at: KeyPath,
+    read_base: ReadBase,
     *,
     labelled: bool,
 ) -> Level:
@@ -157,13 +176,17 @@ def _level(
         raise document.error(
             at,
             "the axis has no path, so a level must say what it gives: a mapping of config "
-            f"paths (with a dot) or of names for expressions, is {value!r}",
+            f"paths, of names for expressions, or a base, is {value!r}",
         )
     writes: list[Write] = []
     names: dict[str, Label] = {}
+    base = None
     for key, given in value.items():
         spot = (*at, str(key))
-        if isinstance(key, str) and "." in key:
+        if key == "base":
+            base = read_base(spot, given)
+            continue
+        if isinstance(key, str) and ("." in key or key in SECTIONS):
             check_config_path(document, spot, key)
             writes.append(Write(key, given, spot, who))
             continue
@@ -171,7 +194,7 @@ def _level(
         if not isinstance(given, bool | int | float | str):
             raise document.error(spot, f"a name for expressions is a number or text, is {given!r}")
         names[key] = given
-    return Level(label, tuple(writes), names, at)
+    return Level(label, tuple(writes), names, at, base)
 
 
 def _same(label: Label, other: object) -> bool:

@@ -20,6 +20,7 @@ KEYS = (
     "name",
     "question",
     "base",
+    "reference",
     "set",
     "axes",
     "baseline",

@@ -52,8 +52,8 @@ def expand(sweep: Sweep) -> list[Cell]:
     Raises SweepError for a value that no config takes, and for two arms that are the same run.
     """
     arms = _arms(sweep)
-    base = to_dict(sweep.base)
-    cells = [_cell(sweep, base, arm, seed) for seed in sweep.seeds for arm in arms]
+    bases = {id(b): to_dict(b) for b in _bases(sweep)}
+    cells = [_cell(sweep, bases, arm, seed) for seed in sweep.seeds for arm in arms]
     _check_effect(sweep, arms, cells[: len(arms)])
     return cells
 
@@ -143,7 +143,12 @@ def _check_effect(sweep: Sweep, arms: Sequence[Arm], cells: Sequence[Cell]) -> N
 # ---------------------------------------------------------------- one cell
 
 
-def _cell(sweep: Sweep, base: Mapping[str, Any], arm: Arm, seed: int) -> Cell:
+def _bases(sweep: Sweep) -> list[Config]:
+    levels = (level for axis in sweep.axes for level in axis.levels)
+    return [sweep.base, *(level.base for level in levels if level.base)]
+
+
+def _cell(sweep: Sweep, bases: Mapping[int, Any], arm: Arm, seed: int) -> Cell:
     arm_label = _label(sweep.axes, arm)
     scope: dict[str, Value] = {"seed": seed}
     for axis, level in zip(sweep.axes, arm, strict=True):
@@ -157,7 +162,8 @@ def _cell(sweep: Sweep, base: Mapping[str, Any], arm: Arm, seed: int) -> Cell:
     writes.sort(key=lambda w: w.path.count("."))  # a component first, then settings inside it
     writes += sweep.overrides
     writes.append(Write("train.workers", resources.workers, ("resources", "workers"), "resources"))
-    data: Mapping[str, Any] = {**base, "seed": seed}
+    base = next((level.base for level in arm if level.base), sweep.base)
+    data: Mapping[str, Any] = {**bases[id(base)], "seed": seed}
     for write in writes:
         data = _written(data, write)
     try:
@@ -165,7 +171,9 @@ def _cell(sweep: Sweep, base: Mapping[str, Any], arm: Arm, seed: int) -> Cell:
     except ConfigError as error:
         raise _explained(sweep, writes, error, arm, arm_label) from None
     axes = {axis.name: level.label for axis, level in zip(sweep.axes, arm, strict=True)}
-    return Cell(f"{arm_label} seed={seed}", arm_label, axes, seed, config, resources)
+    row = sweep.reference.of([level.label for level in arm])
+    label = f"{arm_label} seed={seed}"
+    return Cell(label, arm_label, axes, seed, config, resources, row.id if row else None)
 
 
 def _written(data: Mapping[str, Any], write: Write) -> dict[str, Any]:

@@ -7,10 +7,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from detcore.config import CODE_VERSION, to_dict
+from detcore.config import CODE_VERSION, Config, to_dict
 from detcore.config.schema import CocoFolder
 from detcore.data.fingerprint import data_fingerprint
 from detcore.data.folder import (
@@ -20,6 +21,7 @@ from detcore.data.folder import (
     find_images,
     missing_files,
 )
+from orchestrator.differences import differences
 from orchestrator.expand import Cell, expand, filter_cells
 from orchestrator.gang import Job
 from orchestrator.identity import cell_id
@@ -118,19 +120,34 @@ class Plan:
             "sweep": self.sweep.name,
             "question": self.sweep.question,
             "baseline": self.sweep.baseline,
+            "reference": self.sweep.reference.source,
             "cells": [
                 {
                     "id": p.id,
                     "label": p.cell.label,
                     "ref": p.cell.ref,
+                    "reference": row.to_json() if row else None,
+                    "differences": self.differences(p.cell),
                     "axes": p.cell.axes,
                     "seed": p.cell.seed,
                     "resources": vars(p.cell.resources),
                     "status": self.status(p),
                 }
                 for p in self.cells
+                for row in [self.sweep.reference.of(list(p.cell.axes.values()))]
             ],
         }
+
+    @cached_property
+    def baseline(self) -> Config:
+        """The config that arms are compared with: the baseline arm's, or the base without it."""
+        cells = (p.cell for p in self.everything or self.cells)
+        arm = self.sweep.baseline
+        return next((c.config for c in cells if c.axes == arm), self.sweep.base)
+
+    def differences(self, cell: Cell) -> dict[str, str]:
+        """In what a cell's arm differs from the baseline."""
+        return differences(self.baseline, cell.config)
 
     def headline(self) -> str:
         arms = len({p.cell.arm_label for p in self.cells})
@@ -151,7 +168,28 @@ class Plan:
             f"{p.id}  {p.cell.label:<{width}}  {_size(p.cell)}  {self.status(p)}"
             for p in self.cells
         ]
-        return "\n".join([self.headline(), "", *lines, *(["", *self.notes] if self.notes else [])])
+        text = [self.headline(), "", *lines, "", *self._arms()]
+        return "\n".join([*text, *(["", *self.notes] if self.notes else [])])
+
+    def _arms(self) -> list[str]:
+        """Each arm with the settings in which it differs from the baseline, and the row it
+        repeats."""
+        reference = self.sweep.reference
+        lines = ["Arms, and what sets them apart from the baseline:"]
+        if reference.rows:
+            lines.append(f"(rows of: {reference.source})")
+        for cell in {p.cell.arm_label: p.cell for p in self.cells}.values():
+            row = reference.of(list(cell.axes.values()))
+            score = ""
+            if row is not None:
+                name = self.sweep.metric.name
+                known = f"{name} {row.metrics[name]:.3f}" if name in row.metrics else "no result"
+                score = f"  [{row.id} {row.label}: {known if row.converged else 'not converged'}]"
+            changed = self.differences(cell)
+            what = "baseline" if cell.axes == self.sweep.baseline else "no setting differs"
+            lines.append(f"  {cell.arm_label}{score}")
+            lines.append("      " + ("; ".join(f"{p} {v}" for p, v in changed.items()) or what))
+        return lines
 
 
 def make_plan(

@@ -17,6 +17,7 @@ from orchestrator.axes import Axis, Label, Write, read_axes, read_set
 from orchestrator.derive import Line, names_of, read_lines, read_resource
 from orchestrator.document import KEYS, Document, KeyPath, SweepError, read_document
 from orchestrator.overrides import check_collisions, is_replaced, with_arguments, with_profile
+from orchestrator.reference import Reference, read_reference
 
 __all__ = ["Failure", "Metric", "Sweep", "SweepError", "load_sweep"]
 
@@ -57,6 +58,7 @@ class Sweep:
     base: Config
     axes: tuple[Axis, ...]
     baseline: dict[str, Label]  # axis name -> label, every axis
+    reference: Reference  # rows of another report that arms repeat
     metric: Metric
     seeds: tuple[int, ...]
     failure: Failure
@@ -86,8 +88,9 @@ def load_sweep(
     document = with_profile(read_document(file), profile)
     document, config_writes = with_arguments(document, overrides, Path(data) if data else None)
     _check_keys(document)
-    axes = read_axes(document)
+    axes = read_axes(document, lambda at, given: _read_base(document, file, at, given))
     base = _base(document, file)
+    baseline = _baseline(document, axes)
     lines = read_lines(document, axes, base.train.workers)
     known = names_of(axes) | {line.name for line in lines}
     writes = read_set(document, known)
@@ -99,7 +102,8 @@ def load_sweep(
         question=_question(document),
         base=base,
         axes=axes,
-        baseline=_baseline(document, axes),
+        baseline=baseline,
+        reference=read_reference(document, file, axes, baseline),
         metric=_metric(document),
         seeds=_seeds(document),
         failure=_section(document, Failure, "failure"),
@@ -154,14 +158,17 @@ def _name(document: Document) -> str:
 def _base(document: Document, file: Path) -> Config:
     if "base" not in document.data:
         return Config()
-    given = document.data["base"]
+    return _read_base(document, file, ("base",), document.data["base"])
+
+
+def _read_base(document: Document, file: Path, at: KeyPath, given: Any) -> Config:
     if not isinstance(given, str):
-        raise document.error(("base",), f"must be the path of a config file, is {given!r}")
+        raise document.error(at, f"must be the path of a config file, is {given!r}")
     base = file.parent / given
     if not base.is_file():
         have = sorted(p.name for p in base.parent.glob("*.y*ml")) if base.parent.is_dir() else []
         hint = f"; {nearest(base.name, have)}" if have else ""
-        raise document.error(("base",), f"no such file: {base}{hint}")
+        raise document.error(at, f"no such file: {base}{hint}")
     read = read_document(base)
     try:
         return from_dict(Config, read.data)

@@ -159,7 +159,8 @@ def test_resources_from_axes_enter_the_config(tmp_path: Path) -> None:
 
 def test_the_base_is_kept_where_nothing_is_set(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text(
-        "model: {neck: {kind: fpn, norm_act: {kind: gn, groups: 8}}}\noptim: {momentum: 0.5}"
+        "model: {kind: retinanet, neck: {kind: fpn, norm_act: {kind: gn, groups: 8}}}\n"
+        "optim: {momentum: 0.5}"
     )
     bn, gn = cells_of(tmp_path, "base: b.yaml\n" + GRID.split("  batch")[0] + "seeds: [0]")
     assert bn.config.optim.momentum == 0.5

@@ -18,7 +18,11 @@ from orchestrator.identity import arm_key, cell_id
 from orchestrator.spec import load_sweep
 
 BASE: dict[str, Any] = {
-    "model": {"backbone": {"kind": "tiny"}, "neck": {"kind": "fpn", "channels": 48}},
+    "model": {
+        "kind": "retinanet",
+        "backbone": {"kind": "tiny"},
+        "neck": {"kind": "fpn", "channels": 48},
+    },
     "train": {"steps": 100, "batch_per_gpu": 2},
     "optim": {"kind": "sgd", "lr": 1.0},
 }
@@ -45,8 +49,10 @@ def test_key_order_does_not_matter(order: list[str]) -> None:
 
 
 def test_spelling_does_not_matter() -> None:
-    flow = yaml.safe_load("optim: {lr: 1.0, kind: sgd}\nmodel: {neck: fpn}")
-    block = yaml.safe_load("model:\n  neck:\n    kind: fpn\noptim:\n  kind: sgd\n  lr: 1\n")
+    flow = yaml.safe_load("optim: {lr: 1.0, kind: sgd}\nmodel: {kind: retinanet, neck: fpn}")
+    block = yaml.safe_load(
+        "model:\n  kind: retinanet\n  neck:\n    kind: fpn\noptim:\n  kind: sgd\n  lr: 1\n"
+    )
     assert cell_id(config_of(flow), "x") == cell_id(config_of(block), "x")
     given_default = config_of({"optim": {"momentum": Config().optim.momentum}})
     assert cell_id(given_default, "x") == cell_id(Config(), "x")
@@ -88,12 +94,17 @@ def test_each_setting_counts_unless_it_is_runtime(path: tuple[str, ...], value: 
 @pytest.mark.parametrize(
     "change",
     [
-        {"model": {"neck": {"kind": "fpn", "norm_act": "bn"}}},
-        {"model": {"box_loss": "giou"}},
+        {"model": {"kind": "retinanet", "neck": {"kind": "fpn", "norm_act": "bn"}}},
+        {"model": {"kind": "retinanet", "box_loss": "giou"}},
         {"schedule": "cosine"},
         {"train": {"amp": "bf16"}},
         {"data": {"crowd": "keep"}},
-        {"model": {"backbone": {"kind": "resnet50", "weights": "IMAGENET1K_V1"}}},
+        {
+            "model": {
+                "kind": "retinanet",
+                "backbone": {"kind": "resnet50", "weights": "IMAGENET1K_V1"},
+            }
+        },
     ],
 )
 def test_each_choice_counts(change: dict[str, Any]) -> None:
@@ -111,7 +122,9 @@ def test_weights_count_by_the_content_of_their_file(tmp_path: Path) -> None:
     def id_with(name: str, content: bytes) -> str:
         (tmp_path / name).write_bytes(content)
         backbone = {"kind": "resnet18", "weights": str(tmp_path / name)}
-        return cell_id(from_dict(Config, {"model": {"backbone": backbone}}), "data")
+        return cell_id(
+            from_dict(Config, {"model": {"kind": "retinanet", "backbone": backbone}}), "data"
+        )
 
     first = id_with("a.pth", b"one")
     assert id_with("b.pth", b"one") == first

@@ -115,7 +115,7 @@ SWAPS = [
         "\n    [bn,\n    gnn]}",
         8,
         "level 'gnn'|model.neck.norm_act.kind: unknown kind 'gnn'; did you mean 'gn'? "
-        "choices: bn, frozen_bn, gn, evonorm_s0",
+        "choices: bn, sync_bn, frozen_bn, gn, evonorm_s0, spectral, switchable, none",
     ),
     ("[bn, gn]}", "{bn: bn, gn: {kind: gn, groups: 0}}}", 6, "groups must be at least 1, is 0"),
     ("[bn, gn]}", "{bn: bn, gn: {kind: gn, grops: 2}}}", 6, "did you mean 'groups'?"),
@@ -281,7 +281,7 @@ def test_mistake_in_a_profile_points_into_the_profile(tmp_path: Path) -> None:
         ("model.neck=fpn", "model.neck.norm_act is written by axis norm"),
         ("optim.lr=-1", "lr must be positive, is -1.0"),
         ("optim.lr=fast", "must be a number, is 'fast'"),
-        ("model.box_loss.kind=ciou", "unknown kind 'ciou'; did you mean 'giou'?"),
+        ("model.box_loss.kind=giuo", "unknown kind 'giuo'; did you mean 'giou'?"),
         ("axes.nrom.values=[bn]", "the sweep has no axes.nrom; did you mean 'norm'?"),
         ("axes.norm.vals=[bn]", "unknown key 'vals'"),
         ("axes.norm.values.0=bn", "give axes.norm.values whole"),

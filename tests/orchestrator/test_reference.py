@@ -1,0 +1,172 @@
+"""Rows of another report beside arms, and arms in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from detcore.config import Config, from_dict, set_path, to_dict
+from orchestrator.differences import differences
+from orchestrator.expand import expand
+from orchestrator.plan import make_plan
+from orchestrator.spec import SweepError, load_sweep
+
+SWEEP = """version: 1
+name: s
+axes:
+  norm: {path: model.neck.norm_act, values: {bn: {kind: bn}, gn: {kind: gn, groups: 8}}}
+  batch: {path: train.batch_per_gpu, values: [1, 2]}
+"""
+ROWS = """source: a paper
+rows:
+  R1: {label: "BN, 2 images", metrics: {mAP: 0.3}, train_hours: 7}
+  R2: {label: "GN, 1 image", converged: false}
+  gn: {label: "named like a level"}
+"""
+
+
+def sweep(folder: Path, reference: str) -> Path:
+    (folder / "rows.yaml").write_text(ROWS)
+    file = folder / "s.yaml"
+    file.write_text(SWEEP + reference)
+    return file
+
+
+def test_arms_carry_the_rows_they_repeat(tmp_path: Path) -> None:
+    file = sweep(
+        tmp_path,
+        "baseline: {norm: bn, batch: 2}\n"
+        "reference: {file: rows.yaml, arms: {R1: {}, R2: {norm: gn, batch: 1}}}\nseeds: [0, 1]\n",
+    )
+    refs = {c.label: c.ref for c in expand(load_sweep(file)) if c.ref}
+    assert refs == {
+        "norm=bn batch=2 seed=0": "R1",
+        "norm=gn batch=1 seed=0": "R2",
+        "norm=bn batch=2 seed=1": "R1",
+        "norm=gn batch=1 seed=1": "R2",
+    }
+    cells = {c["label"]: c for c in make_plan(file).to_json()["cells"]}
+    row = cells["norm=bn batch=2 seed=0"]["reference"]
+    assert row == {
+        "label": "BN, 2 images",
+        "converged": True,
+        "metrics": {"mAP": 0.3},
+        "train_hours": 7,
+    }
+    assert cells["norm=bn batch=1 seed=0"]["reference"] is None
+    text = make_plan(file).to_text()
+    assert "[R1 BN, 2 images: mAP 0.300]\n      baseline" in text
+    assert "[R2 GN, 1 image: not converged]\n      model.neck.norm_act gn {groups: 8}" in text
+
+
+def test_levels_named_like_rows_repeat_them(tmp_path: Path) -> None:
+    file = sweep(tmp_path, "reference: {file: rows.yaml, axis: norm}\n")
+    assert {c.arm_label: c.ref for c in expand(load_sweep(file))} == {
+        "norm=bn batch=1": None,
+        "norm=bn batch=2": None,
+        "norm=gn batch=1": "gn",
+        "norm=gn batch=2": None,  # not the baseline's batch
+    }
+
+
+def test_a_row_is_no_part_of_an_id(tmp_path: Path) -> None:
+    plain = make_plan(sweep(tmp_path, "")).ids
+    assert make_plan(sweep(tmp_path, "reference: {file: rows.yaml, axis: norm}\n")).ids == plain
+
+
+@pytest.mark.parametrize(
+    ("reference", "told"),
+    [
+        ("[rows.yaml]", "s.yaml:6: reference: must be a mapping of file, axis and arms"),
+        ("{file: row.yaml}", "s.yaml:6: reference.file: no such file"),
+        ("{axis: norm}", "s.yaml:6: reference.file: must be the path of a reference file"),
+        ("{file: s.yaml}", "s.yaml has no `rows`"),
+        ("{file: rows.yaml, axes: norm}", "unknown key 'axes'; did you mean 'axis'?"),
+        ("{file: rows.yaml, axis: nrm}", "unknown axis 'nrm'; did you mean 'norm'?"),
+        ("{file: rows.yaml, arms: {R3: {}}}", "no row 'R3'; choices: R1, R2, gn"),
+        ("{file: rows.yaml, arms: {R1: {norm: ln}}}", "unknown level 'ln'"),
+        ("{file: rows.yaml, arms: {R1: {nom: gn}}}", "unknown axis 'nom'"),
+        ("{file: rows.yaml, arms: {R1: gn}}", "must map axes to levels, is 'gn'"),
+        ("{file: rows.yaml, arms: {R1: {}, R2: {norm: bn}}}", "rows R1 and R2 name the same arm"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path: Path, reference: str, told: str) -> None:
+    file = sweep(tmp_path, f"reference: {reference}\n")
+    with pytest.raises(SweepError) as caught:
+        load_sweep(file)
+    assert told in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / "s.yaml:6"))
+
+
+# ---------------------------------------------------------------- a base of a level's own
+
+
+def test_a_level_can_start_from_another_base(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_text("optim: {kind: sgd, lr: 0.5}\ntrain: {steps: 7}\n")
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "version: 1\nname: s\naxes:\n  what:\n    values:\n"
+        "      here: {optim.momentum: 0.5}\n      there: {base: b.yaml, optim.momentum: 0.8}\n"
+    )
+    here, there = expand(load_sweep(file))
+    assert (here.config.train.steps, here.config.optim.lr) == (90_000, 0.01)
+    assert (there.config.train.steps, there.config.optim.lr) == (7, 0.5)
+    assert (here.config.optim.momentum, there.config.optim.momentum) == (0.5, 0.8)
+    file.write_text(file.read_text() + "  more: {values: {a: {base: b.yaml}, b: {base: b.yaml}}}\n")
+    with pytest.raises(SweepError, match="axes what and more both give a base"):
+        load_sweep(file)
+    file.write_text(file.read_text().replace("b.yaml, optim", "c.yaml, optim"))
+    with pytest.raises(SweepError, match=r"s.yaml:7: axes.what.values.there.base: no such file"):
+        load_sweep(file)
+
+
+def test_a_section_of_the_config_is_a_key_of_a_level(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "version: 1\nname: s\naxes:\n  decay:\n    values:\n"
+        "      step: {}\n      cosine: {schedule: {kind: cosine, floor: 0.001}}\n"
+    )
+    step, cosine = expand(load_sweep(file))
+    assert (step.config.schedule.kind, cosine.config.schedule.kind) == ("step", "cosine")
+
+
+# ---------------------------------------------------------------- differences
+
+
+def changed(**settings: object) -> Config:
+    data = to_dict(Config())
+    for path, value in settings.items():
+        data = set_path(data, path.replace("__", "."), value)
+    return from_dict(Config, data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"seed": 3}, {}),
+        ({"runtime__log_every": 3}, {}),
+        ({"optim__lr": 0.25}, {"optim.lr": "0.25"}),
+        ({"model__neck__norm_act": {"kind": "bn"}}, {"model.neck.norm_act": "bn"}),
+        (
+            {"model__neck__norm_act": {"kind": "bn", "eps": 0.5}},
+            {"model.neck.norm_act": "bn {eps: 0.5}"},
+        ),
+        ({"model__neck__norm_act__groups": 8}, {"model.neck.norm_act.groups": "8"}),
+        (
+            {"model__neck__dropblock": {"size": 5}},
+            {"model.neck.dropblock": "{size: 5, drop: 0.1}"},
+        ),
+        (
+            {"model__neck": {"kind": "bifpn", "norm_act": {"kind": "bn", "act": "swish"}}},
+            {"model.neck": "bifpn {norm_act: bn {act: swish}}"},
+        ),
+        ({"data__source": {"kind": "coco", "root": "x"}}, {"data.source": "coco {root: x}"}),
+        ({"model__anchors__ratios": [1.0, 2.0]}, {"model.anchors.ratios": "[1, 2]"}),
+    ],
+)
+def test_differences_in_words(settings: dict[str, object], found: dict[str, str]) -> None:
+    told = differences(Config(), changed(**settings))
+    assert {
+        path: text.replace(", train_annotations: null", "") for path, text in told.items()
+    } == found
