@@ -82,9 +82,9 @@ class ReportStitch:
 @dataclass(frozen=True)
 class Stitch:
     """Stitcher (Chen et al. 2020): with this probability every image of a rank's batch becomes a
-    picture of four images at half their size. The published one decides it by the share of small
-    objects in the last step's loss, which would make the data depend on the run; here it is drawn.
-    """
+    picture of four images at half their size, or less where one does not fit into its quarter; the
+    other three are drawn from the split. The published one decides it by the share of small objects
+    in the last step's loss, which would make the data depend on the run; here it is drawn."""
 
     kind: Literal["stitch4"] = "stitch4"
     probability: float = 0.5

@@ -62,3 +62,15 @@ def simple(root: Path, images: int = 7) -> Data:
         ]
         write_split(root, split, coco(records, boxes))
     return folder(root)
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def mask_bounds(mask: np.ndarray) -> np.ndarray | None:
+    """x1 y1 x2 y2 around the true pixels; None without any."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
