@@ -17,7 +17,7 @@ Label = bool | int | float | str
 SECTIONS = tuple(name for name in Config.__dataclass_fields__ if name != "seed")
 """The first keys of a config: `schedule`, `model` ..."""
 
-RESERVED = {"seed", "workers", "base", *SECTIONS, *FUNCTIONS}
+RESERVED = {"seed", "workers", "base", *FUNCTIONS}
 
 
 @dataclass(frozen=True)

@@ -120,22 +120,22 @@ class Plan:
             "sweep": self.sweep.name,
             "question": self.sweep.question,
             "baseline": self.sweep.baseline,
-            "reference": self.sweep.reference.source,
             "cells": [
                 {
                     "id": p.id,
                     "label": p.cell.label,
                     "ref": p.cell.ref,
-                    "reference": row.to_json() if row else None,
-                    "differences": self.differences(p.cell),
                     "axes": p.cell.axes,
                     "seed": p.cell.seed,
                     "resources": vars(p.cell.resources),
                     "status": self.status(p),
+                    "differences": self.differences(p.cell),
+                    "reference": row.to_json() if row else None,
                 }
                 for p in self.cells
                 for row in [self.sweep.reference.of(list(p.cell.axes.values()))]
             ],
+            "reference": self.sweep.reference.source,
         }
 
     @cached_property
@@ -182,9 +182,8 @@ class Plan:
             row = reference.of(list(cell.axes.values()))
             score = ""
             if row is not None:
-                name = self.sweep.metric.name
-                known = f"{name} {row.metrics[name]:.3f}" if name in row.metrics else "no result"
-                score = f"  [{row.id} {row.label}: {known if row.converged else 'not converged'}]"
+                metric = self.sweep.metric.name
+                score = f"  [{row.id} {row.label}: {metric} {row.score(metric)}]"
             changed = self.differences(cell)
             what = "baseline" if cell.axes == self.sweep.baseline else "no setting differs"
             lines.append(f"  {cell.arm_label}{score}")

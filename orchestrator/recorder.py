@@ -242,8 +242,20 @@ class Recorder:
     def _table(self, plan: Plan | None = None) -> Table:
         plan = plan or self.plan
         sweep = plan.sweep
+        scores = {
+            arm: f"{row.id}: {row.score(sweep.metric.name)}"
+            for arm, row in sweep.reference.rows.items()
+        }
         return make_table(
-            self._rows(plan), plan.axes, sweep.metric.name, sweep.baseline, sweep.name
+            self._rows(plan),
+            plan.axes,
+            sweep.metric.name,
+            sweep.baseline,
+            sweep.name,
+            {
+                arm: f"{r.id}: {r.score(sweep.metric.name)}"
+                for arm, r in sweep.reference.rows.items()
+            },
         )
 
     def _note(self) -> str:

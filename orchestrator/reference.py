@@ -26,6 +26,12 @@ class Row:
     converged: bool = True
     rest: Mapping[str, Any] = field(default_factory=dict)  # section, train_hours, remark ...
 
+    def score(self, metric: str) -> str:
+        """What the row says of `metric`, as text."""
+        if not self.converged:
+            return "not converged"
+        return f"{self.metrics[metric]:.3f}" if metric in self.metrics else "no result"
+
     def to_json(self) -> dict[str, Any]:
         return {
             "label": self.label,

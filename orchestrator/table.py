@@ -18,6 +18,9 @@ WAITING, RUNNING = "waiting", "running"
 FAULTS = ("oom", "crashed", "timeout", "lost", "cancelled")
 FAILED = ("diverged", "stalled", *FAULTS)
 
+REPORT = "report"
+"""The head of the column with another report's numbers."""
+
 SURVIVORS, NOT_YET, NOT_PLANNED, BASELINE = "~", "…", "·", "*"
 _MANY = 8  # levels up to which an axis makes columns
 
@@ -64,8 +67,11 @@ def make_table(
     metric: str = "mAP",
     baseline: Mapping[str, Any] | None = None,
     title: str = "",
+    reference: Mapping[tuple[str, ...], str] | None = None,
 ) -> Table:
     """The table of `rows`. `axes`: levels in the order of the sweep file; `baseline`: its levels.
+    `reference`: for an arm's levels what another report says of it, a column of its own where no
+    axis makes columns.
 
     Columns are the levels of the last axis whose levels are all numbers (else of the last axis,
     when it is not the only one and has few); the other axes make the rows.
@@ -80,6 +86,8 @@ def make_table(
     order += [arm for arm in arms if arm not in order]  # a level that `axes` does not list
     names = list(axes)
     levels = dict.fromkeys(arm[names.index(across)] for arm in order) if across else {metric: None}
+    if reference and not across:
+        levels[REPORT] = None
     lines: dict[tuple[str, ...], dict[str, Entry]] = {}
     for arm in order:
         head = tuple(arm[names.index(name)] for name in down) or ("all",)
@@ -88,11 +96,13 @@ def make_table(
         if arm == base and arm in arms:
             entry = Entry(f"{entry.text}{BASELINE}", entry.outcomes, entry.marks | {BASELINE})
         lines.setdefault(head, {})[column] = entry
+        if reference and not across:
+            lines[head][REPORT] = Entry(reference.get(arm, ""))
     empty = Entry(NOT_PLANNED, marks=frozenset({NOT_PLANNED}))
     body = tuple(
         (head, tuple(entries.get(level, empty) for level in levels))
         for head, entries in lines.items()
-        if any(entry.text != NOT_PLANNED for entry in entries.values())
+        if any(entry.text != NOT_PLANNED for level, entry in entries.items() if level != REPORT)
     )
     return Table(
         title=title or f"{metric}: " + " × ".join(names),

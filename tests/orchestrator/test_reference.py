@@ -57,7 +57,7 @@ def test_arms_carry_the_rows_they_repeat(tmp_path: Path) -> None:
     assert cells["norm=bn batch=1 seed=0"]["reference"] is None
     text = make_plan(file).to_text()
     assert "[R1 BN, 2 images: mAP 0.300]\n      baseline" in text
-    assert "[R2 GN, 1 image: not converged]\n      model.neck.norm_act gn {groups: 8}" in text
+    assert "[R2 GN, 1 image: mAP not converged]\n      model.neck.norm_act gn {groups: 8}" in text
 
 
 def test_levels_named_like_rows_repeat_them(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_dry_run_shows_the_cells_and_makes_nothing(folder: Path) -> None:
     done = run(folder, "--dry-run", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     plan = json.loads(done.stdout)
-    assert list(plan) == ["sweep", "question", "baseline", "cells"]
+    assert list(plan) == ["sweep", "question", "baseline", "cells", "reference"]
     assert plan["sweep"] == "small"
     assert plan["question"] == "Is it?"
     assert plan["baseline"] == {"norm": "bn", "batch": 1}
@@ -63,7 +63,8 @@ def test_a_dry_run_shows_the_cells_and_makes_nothing(folder: Path) -> None:
     ]
     assert len({c["id"] for c in plan["cells"]}) == 8
     for cell in plan["cells"]:
-        assert list(cell) == ["id", "label", "ref", "axes", "seed", "resources", "status"]
+        assert list(cell)[:7] == ["id", "label", "ref", "axes", "seed", "resources", "status"]
+        assert list(cell)[7:] == ["differences", "reference"]
         assert cell["status"] == "waiting"
         assert cell["resources"] == {"workers": 2, "cpus_per_worker": 1, "gpus_per_worker": 0}
 

@@ -178,3 +178,13 @@ def test_csv_has_a_line_per_cell_and_rounds_nothing():
     assert {name: float(read[0][name]) for name in METRICS} == values
     assert (read[1]["outcome"], read[1]["step"], read[1]["mAP"]) == ("diverged", "12", "")
     assert read[1]["reason"] == 'loss "inf"\nat 12'
+
+
+def test_another_report_s_numbers_are_a_column_where_no_axis_makes_columns() -> None:
+    rows = [Row({"row": name}, 0, "converged", {"mAP": 0.5}) for name in ("B04", "B05")]
+    axes = {"row": ["B04", "B05"]}
+    table = make_table(rows, axes, reference={("B04",): "B04: 0.319"})
+    assert table.columns == ("mAP", "report")
+    assert [entries[1].text for _, entries in table.lines] == ["B04: 0.319", ""]
+    assert make_table([], axes, reference={("B04",): "B04: 0.319"}).lines == ()
+    assert make_table(rows, axes).columns == ("mAP",)
