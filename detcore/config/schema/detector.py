@@ -42,20 +42,26 @@ class RetinaNet:
     postprocess: Postprocess = Postprocess()
 
     def __post_init__(self) -> None:
-        levels = len(self.anchors.table())
+        table = self.anchors.table()
         require(
-            levels == self.neck.levels,
+            len(table) == self.neck.levels,
             f"anchors.sizes needs one entry for each of the {self.neck.levels} levels of the neck, "
-            f"has {levels}",
+            f"has {len(table)}",
+        )
+        per_cell = len(table[0][0]) * len(table[0][1])
+        require(
+            self.matcher.kind != "atss_v5" or per_cell == 9,
+            f"matcher atss_v5 needs anchors of 3 sizes x 3 ratios in each cell, 9, has {per_cell}",
         )
 
 
 @dataclass(frozen=True)
 class Fcos:
-    """Tian et al. 2019, no anchors: every cell is a point. The defaults are the report's FCOS2.
+    """Tian et al. 2019, no anchors: every cell is a point. The defaults are the report's FCOS2, but
+    for what its neck had besides (DropBlock, BalanceBackboneHook) and its normaliser, `rank`.
 
     The published form: `ranges: [64, 128, 256, 512]` on a five-level neck, `ties: area`,
-    `weighted_boxes: true`, and in its later version `centre_radius: 1.5` and `score: root`.
+    `weighted_boxes: true`, and in its authors' later code `centre_radius: 1.5` and `score: root`.
     """
 
     kind: Literal["fcos"] = "fcos"
@@ -93,9 +99,10 @@ class CenterNet:
     """Keypoint triplets (Duan et al. 2019) on P3, in the report's form: corners and centres.
 
     `pooling` says how corner pooling is done. `exact`: the running maximum up to the border
-    (published). `maxpool`: a sliding maximum of 11 cells (the report's "max pool"). `maxpool_v2`:
-    13 cells, norm and dilation in the pooling branches, and a plain centre branch (the report's
-    "max poolv2"). Which state of its code made which row is a guess from dates.
+    (published). `maxpool`: a sliding maximum of 11 cells (the report's "max pool"), up and down the
+    wrong way round, as there. `maxpool_v2`: the same with 13 cells, norm and dilation in the
+    pooling branches, and a plain centre branch (the report's "max poolv2"). Which state of its code
+    made which row is a guess from dates. The report's neck also had DropBlock and the balance hook.
     """
 
     kind: Literal["centernet"] = "centernet"

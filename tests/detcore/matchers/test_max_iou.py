@@ -12,18 +12,7 @@ from torchvision.ops import box_iou
 
 from detcore.config import schema
 from detcore.matchers import BACKGROUND, IGNORED, POSITIVE, build_matcher
-from detcore.ops.anchors import AnchorSet
-
-
-def boxes_on_a_grid(count: int, cells: int) -> Tensor:
-    """Corners on a coarse grid: equal boxes and equal overlaps are common, so ties are too."""
-    corner = torch.randint(0, cells, (count, 2))
-    size = torch.randint(1, cells + 1, (count, 2))
-    return torch.cat((corner, corner + size), dim=1).float() * 8
-
-
-def anchor_set(boxes: Tensor) -> AnchorSet:
-    return AnchorSet(boxes, (len(boxes),), 1)
+from tests.detcore.matchers.builders import anchor_set, boxes_on_a_grid, padded
 
 
 def check_image(
@@ -57,13 +46,8 @@ def test_equals_torchvision_for_every_image_of_a_batch(
     anchors = boxes_on_a_grid(60, cells)
     images = [boxes_on_a_grid(count, cells) for count in counts]
     images = [b[box_iou(b, anchors).amax(1) > 0] if len(b) else b for b in images]
-    most = max(1, *(len(b) for b in images), 0)
-    padded = torch.zeros(len(images), most, 4)
-    valid = torch.zeros(len(images), most, dtype=torch.bool)
-    for row, image in enumerate(images):
-        padded[row, : len(image)] = image
-        valid[row, : len(image)] = True
-    index, state = build_matcher(cfg)(anchor_set(anchors), padded, valid)
+    boxes, valid = padded(images)
+    index, state = build_matcher(cfg)(anchor_set(anchors), boxes, valid)
     for row, image in enumerate(images):
         check_image(cfg, anchors, image, index[row], state[row])
 

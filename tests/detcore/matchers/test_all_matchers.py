@@ -1,0 +1,70 @@
+"""What holds of every matcher."""
+
+from __future__ import annotations
+
+from typing import get_args, get_type_hints
+
+import pytest
+import torch
+from torch import Tensor
+
+from detcore.config import schema
+from detcore.config.load import from_dict
+from detcore.matchers import BACKGROUND, MATCHERS, POSITIVE, build_matcher
+from tests.detcore.detectors.sync import NoHostWait
+from tests.detcore.matchers.builders import boxes_on_a_grid, padded, pyramid
+
+every_kind = pytest.mark.parametrize("kind", sorted(MATCHERS))
+
+
+def settings_of(kind: str) -> schema.Matcher:
+    return from_dict(schema.RetinaNet, {"matcher": kind}).matcher
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    """Three images with 4, 0 and 2 boxes."""
+    torch.manual_seed(0)
+    return padded([boxes_on_a_grid(n, 5) for n in (4, 0, 2)])
+
+
+def test_every_kind_of_the_settings_has_a_matcher() -> None:
+    kinds = {k for c in get_args(schema.Matcher) for k in get_args(get_type_hints(c)["kind"])}
+    assert kinds == set(MATCHERS)
+
+
+@every_kind
+def test_nothing_waits_for_a_gpu(kind: str) -> None:
+    matcher, anchors, (boxes, valid) = build_matcher(settings_of(kind)), pyramid(9), batch()
+    with NoHostWait():
+        matcher(anchors, boxes, valid)
+
+
+@every_kind
+def test_images_without_boxes_are_all_background(kind: str) -> None:
+    """Beside one with boxes, and rows without a box may hold anything."""
+    boxes, valid = batch()
+    boxes = torch.where(valid[..., None], boxes, torch.tensor([0.0, 0.0, 16.0, 16.0]))
+    _, state = build_matcher(settings_of(kind))(pyramid(9), boxes, valid)
+    assert state[1].eq(BACKGROUND).all()
+    assert state[0].eq(POSITIVE).any()
+
+
+@every_kind
+def test_an_image_is_matched_alike_alone_and_in_any_batch(kind: str) -> None:
+    matcher, anchors, (boxes, valid) = build_matcher(settings_of(kind)), pyramid(9), batch()
+    index, state = matcher(anchors, boxes, valid)
+    alone = matcher(anchors, boxes[2:, :2], valid[2:, :2])
+    assert torch.equal(state[2:], alone[1])
+    positive = alone[1] == POSITIVE
+    assert torch.equal(index[2:][positive], alone[0][positive])
+
+
+@every_kind
+def test_compiles_whole_and_under_autocast(kind: str) -> None:
+    matcher, anchors, (boxes, valid) = build_matcher(settings_of(kind)), pyramid(9), batch()
+    torch.compiler.reset()
+    compiled = torch.compile(lambda *args: matcher(*args), fullgraph=True, backend="aot_eager")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = compiled(anchors, boxes, valid)
+    for one, other in zip(found, matcher(anchors, boxes, valid), strict=True):
+        assert torch.equal(one, other)
