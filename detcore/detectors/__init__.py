@@ -7,11 +7,15 @@ from typing import Any
 
 from detcore.config import schema
 from detcore.detectors.detector import Detector
+from detcore.detectors.fcos import Fcos
 from detcore.detectors.retinanet import RetinaNet
 
 __all__ = ["DETECTORS", "Detector", "build_detector"]
 
-DETECTORS: dict[str, Callable[[Any, int, Sequence[int]], Detector]] = {"retinanet": RetinaNet}
+DETECTORS: dict[str, Callable[[Any, int, Sequence[int]], Detector]] = {
+    "retinanet": RetinaNet,
+    "fcos": Fcos,
+}
 
 
 def build_detector(

@@ -1,6 +1,7 @@
-"""From logits and deltas to detections (Lin et al. 2017, section 4.1).
+"""From logits and boxes to detections (Lin et al. 2017, section 4.1).
 
-Shape legend: B batch, A anchors of all levels, K classes, L levels, N detections of an image.
+Shape legend: B batch, A anchors or points of all levels, K classes, L levels, T candidates of an
+image, N detections of an image.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ def select_detections(
     x 2 (height, width) -> for each image boxes N x 4, scores N and labels N int64, best first. One
     anchor may give several classes.
     """
-    values, anchor_index, labels = _top_k(logits, level_lengths, cfg.top_k)
-    chosen = deltas.gather(1, anchor_index[..., None].expand(-1, -1, 4))
-    boxes = clip(decode(chosen, anchors[anchor_index]), sizes)
+    values, index, labels = best_of_levels(logits, level_lengths, cfg.top_k)
+    boxes = clip(decode(take_rows(deltas, index), anchors[index]), sizes)
     scores = values.sigmoid()
-    return [_suppress(cfg, *image) for image in zip(boxes, scores, labels, strict=True)]
+    keep = scores > cfg.score_threshold
+    return suppress(boxes, scores, labels, keep, cfg.nms_iou, cfg.max_detections)
 
 
-def _top_k(
+def best_of_levels(
     logits: Tensor, level_lengths: Sequence[int], top_k: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest logits of each level, levels one after the other: values, anchor indices and
-    labels, each B x (sum of k)."""
+    """The largest `top_k` logits of each level, levels one after the other: values, indices of
+    anchors and labels, each B x T."""
     num_classes = logits.shape[-1]
     values, indices, start = [], [], 0
     for level in logits.split(level_lengths, dim=1):
@@ -56,10 +57,19 @@ def _top_k(
     return torch.cat(values, dim=1), index // num_classes, index % num_classes
 
 
-def _suppress(
-    cfg: schema.Postprocess, boxes: Tensor, scores: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    keep = scores > cfg.score_threshold
-    boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
-    best = batched_nms(boxes, scores, labels, cfg.nms_iou)[: cfg.max_detections]
-    return boxes[best], scores[best], labels[best]
+def take_rows(x: Tensor, index: Tensor) -> Tensor:
+    """B x A x 4 and row numbers B x T -> B x T x 4."""
+    return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def suppress(
+    boxes: Tensor, scores: Tensor, labels: Tensor, keep: Tensor, nms_iou: float, max_detections: int
+) -> Detections:
+    """boxes B x T x 4, scores, labels and keep (bool) B x T -> for each image those to keep after
+    class-wise NMS, at most `max_detections`, best first."""
+    detections = []
+    for image in zip(boxes, scores, labels, keep, strict=True):
+        b, s, c = (x[image[-1]] for x in image[:-1])
+        best = batched_nms(b, s, c, nms_iou)[:max_detections]
+        detections.append((b[best], s[best], c[best]))
+    return detections
