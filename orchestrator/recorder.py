@@ -247,15 +247,7 @@ class Recorder:
             for arm, row in sweep.reference.rows.items()
         }
         return make_table(
-            self._rows(plan),
-            plan.axes,
-            sweep.metric.name,
-            sweep.baseline,
-            sweep.name,
-            {
-                arm: f"{r.id}: {r.score(sweep.metric.name)}"
-                for arm, r in sweep.reference.rows.items()
-            },
+            self._rows(plan), plan.axes, sweep.metric.name, sweep.baseline, sweep.name, scores
         )
 
     def _note(self) -> str:
