@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from detcore.config import schema
+from detcore.detectors.centernet import CenterNet
 from detcore.detectors.detector import Detector
 from detcore.detectors.fcos import Fcos
 from detcore.detectors.retinanet import RetinaNet
@@ -15,6 +16,7 @@ __all__ = ["DETECTORS", "Detector", "build_detector"]
 DETECTORS: dict[str, Callable[[Any, int, Sequence[int]], Detector]] = {
     "retinanet": RetinaNet,
     "fcos": Fcos,
+    "centernet": CenterNet,
 }
 
 
