@@ -1,4 +1,5 @@
-"""EvoNorm-S0 against its formula as a loop; its written gradient against finite differences."""
+"""EvoNorm-S0 against its formula as a loop and against timm; its written gradient against finite
+differences."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import math
 
 import pytest
 import torch
+from timm.layers.evo_norm import EvoNorm2dS0
 from torch import Tensor
 
 from detcore.layers.evonorm import EvoNormS0
@@ -54,6 +56,24 @@ def test_value_is_the_formula(groups: int, act: bool) -> None:
     layer = random_layer(6, groups, act)
     x = torch.randn(2, 6, 3, 2, dtype=torch.double) * 3 + 1
     torch.testing.assert_close(layer(x), formula(layer, x))
+
+
+@pytest.mark.parametrize("groups", [1, 4, 8])
+def test_forward_and_gradients_are_timms(groups: int) -> None:
+    """Only with its activation: without one, timm leaves the normalisation out too."""
+    layer = random_layer(8, groups, act=True)
+    timms = EvoNorm2dS0(8, groups=groups, eps=layer.eps).double()
+    timms.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 8, 5, 4, dtype=torch.double) * 3 + 1
+    slope = torch.randn_like(x)
+    results = []
+    for norm in (layer, timms):
+        leaf = x.clone().requires_grad_()
+        y = norm(leaf)
+        leaves = [leaf, *(dict(norm.named_parameters())[n] for n in ("weight", "bias", "v"))]
+        results.append((y, *torch.autograd.grad((y * slope).sum(), leaves)))
+    # timm takes its statistics in float32 at best
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("act", [True, False])

@@ -1,22 +1,24 @@
-"""Norm+activation layers against torch.nn, and what torch.nn does not do: one value per channel."""
+"""What holds for every kind of norm+activation: built without chance, gradients, dtypes, memory
+formats, one value per channel, torch.compile. What is special to a kind is in its own file."""
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from detcore.config import schema
+from detcore.layers.conv import ConvNormAct, xavier_conv
 from detcore.layers.norm_act import NORM_ACTS, build_norm_act
+from tests.detcore.layers.helpers import ALL, call, inputs, randomise
 
-ALL = [
-    schema.BatchNorm(),
-    schema.FrozenBatchNorm(),
-    schema.GroupNorm(groups=4),
-    schema.EvoNormS0(groups=4),
-]
+WITH_ACT = [cfg for cfg in ALL if cfg.kind != "evonorm_s0"]
+
 BY_KIND = pytest.mark.parametrize("cfg", ALL, ids=lambda cfg: cfg.kind)
 
 
@@ -25,16 +27,9 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def randomise(layer: nn.Module) -> nn.Module:
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.normal_()
-    return layer
-
-
 def test_every_kind_of_the_settings_has_a_layer() -> None:
     kinds = {member().kind for member in get_args(schema.NormAct)}
-    assert set(NORM_ACTS) == kinds
+    assert set(NORM_ACTS) == kinds == {cfg.kind for cfg in ALL}
 
 
 @BY_KIND
@@ -47,84 +42,25 @@ def test_building_draws_no_random_numbers(cfg: schema.NormAct) -> None:
 @BY_KIND
 @pytest.mark.parametrize("act", [True, False])
 def test_no_negative_output_only_where_a_relu_follows(cfg: schema.NormAct, act: bool) -> None:
-    y = build_norm_act(cfg, 8, act)(torch.randn(2, 8, 6, 6))
+    y = call(build_norm_act(cfg, 8, act), torch.randn(2, 8, 6, 6))
     relu = act and cfg.kind != "evonorm_s0"
     assert bool((y >= 0).all()) == relu
 
 
-@pytest.mark.parametrize("kind", [schema.BatchNorm, schema.FrozenBatchNorm, schema.GroupNorm])
-def test_act_none_leaves_the_activation_out(kind: Any) -> None:
-    groups = {"groups": 4} if kind is schema.GroupNorm else {}
-    layer = build_norm_act(kind(act="none", **groups), 8)
-    without = build_norm_act(kind(act="relu", **groups), 8, act=False)
+@pytest.mark.parametrize(("act", "torchs"), [("relu", F.relu), ("swish", F.silu)])
+@pytest.mark.parametrize("cfg", WITH_ACT, ids=lambda cfg: cfg.kind)
+def test_the_activation_follows_the_norm(cfg: schema.NormAct, act: str, torchs: Any) -> None:
     x = torch.randn(2, 8, 5, 5)
-    assert torch.equal(layer(x), without(x))
-    assert (layer(x) < 0).any()
-
-
-def test_bn_is_torchs_in_output_statistics_and_gradient() -> None:
-    ours = randomise(build_norm_act(schema.BatchNorm(momentum=0.03, eps=1e-3), 6, act=False))
-    torchs = nn.BatchNorm2d(6, eps=1e-3, momentum=0.03)
-    torchs.load_state_dict(ours.state_dict())
-    for step in range(3):
-        x = torch.randn(2, 6, 4, 3, requires_grad=True)
-        ours_y, torchs_y = ours(x), torchs(x)
-        torch.testing.assert_close(ours_y, torchs_y)
-        weight = torch.randn_like(x)
-        mine, theirs = (torch.autograd.grad((y * weight).sum(), [x])[0] for y in (ours_y, torchs_y))
-        torch.testing.assert_close(mine, theirs)
-        assert ours.num_batches_tracked == step + 1
-    for name, value in torchs.state_dict().items():
-        torch.testing.assert_close(ours.state_dict()[name], value)
-    x = torch.randn(2, 6, 4, 3)
-    torch.testing.assert_close(ours.eval()(x), torchs.eval()(x))
-
-
-def test_bn_of_one_value_gives_beta_and_sane_statistics() -> None:
-    layer = build_norm_act(schema.BatchNorm(momentum=0.25), 3, act=False)
-    with torch.no_grad():
-        layer.bias.copy_(torch.tensor([1.0, -2.0, 0.5]))
-    x = torch.tensor([4.0, 8.0, -2.0]).view(1, 3, 1, 1).requires_grad_()
-    y = layer(x)
-    y.sum().backward()
-    assert y.flatten().tolist() == [1.0, -2.0, 0.5]
-    assert x.grad is not None
-    assert x.grad.abs().max() < 1e-4
-    assert layer.running_mean.tolist() == [1.0, 2.0, -0.5]  # a quarter of the way from 0
-    assert layer.running_var.tolist() == [1.0, 1.0, 1.0]
-    assert layer.num_batches_tracked == 1
-    assert torch.isfinite(layer.eval()(x)).all()
-
-
-def test_torch_itself_would_store_nan_there() -> None:
-    """The reason for our own branch; when this fails, torch has changed and the branch may go."""
-    mean, var = torch.zeros(3), torch.ones(3)
-    torch.batch_norm(torch.randn(1, 3, 1, 1), None, None, mean, var, True, 0.1, 1e-5, False)
-    assert var.isnan().all()
-
-
-def test_frozen_bn_uses_its_statistics_and_keeps_them() -> None:
-    layer = build_norm_act(schema.FrozenBatchNorm(eps=1e-3), 5, act=False)
-    with torch.no_grad():
-        for value in layer.state_dict().values():
-            value.uniform_(0.5, 2)
-    before = {k: v.clone() for k, v in layer.state_dict().items()}
-    x = torch.randn(2, 5, 4, 4)
-    mean, var, gamma, beta = (
-        before[k].view(-1, 1, 1) for k in ("running_mean", "running_var", "weight", "bias")
+    before = x.clone()
+    layer, bare, without = (
+        build_norm_act(replace(cfg, act=a), 8, on)
+        for a, on in ((act, True), ("none", True), (act, False))
     )
-    expected = gamma * (x - mean) / (var + 1e-3).sqrt() + beta
-    for mode in (True, False):
-        torch.testing.assert_close(layer.train(mode)(x), expected)
-    for name, value in layer.state_dict().items():
-        assert torch.equal(value, before[name])
-
-
-@pytest.mark.parametrize(("affine", "learning"), [("trainable", 2), ("frozen", 0)])
-def test_frozen_bn_affine(affine: Any, learning: int) -> None:
-    layer = build_norm_act(schema.FrozenBatchNorm(affine=affine), 5)
-    assert sum(p.requires_grad for p in layer.parameters()) == learning
-    assert set(layer.state_dict()) == {"weight", "bias", "running_mean", "running_var"}
+    plain = call(bare, x)
+    assert (plain < 0).any()
+    assert torch.equal(call(layer, x), torchs(plain))
+    assert torch.equal(call(without, x), plain)
+    assert torch.equal(x, before)
 
 
 def test_gn_is_torchs() -> None:
@@ -135,14 +71,91 @@ def test_gn_is_torchs() -> None:
     torch.testing.assert_close(ours(x), torchs(x).relu())
 
 
-@pytest.mark.parametrize("cfg", [schema.GroupNorm(groups=6), schema.EvoNormS0(groups=6)])
-def test_one_value_per_group_is_finite(cfg: schema.NormAct) -> None:
-    x = torch.randn(1, 6, 1, 1, requires_grad=True)
-    y = build_norm_act(cfg, 6)(x)
+@BY_KIND
+@pytest.mark.parametrize("act", [True, False])
+def test_one_value_per_channel_is_finite(cfg: schema.NormAct, act: bool) -> None:
+    if isinstance(cfg, (schema.GroupNorm, schema.EvoNormS0)):
+        cfg = replace(cfg, groups=8)
+    layer = build_norm_act(cfg, 8, act)
+    x = torch.randn(1, 8, 1, 1, requires_grad=True)
+    y = call(layer, x)
     y.sum().backward()
     assert x.grad is not None
-    assert torch.isfinite(y).all()
-    assert torch.isfinite(x.grad).all()
+    for value in (y, x.grad, *(p.grad for p in layer.parameters()), *layer.buffers()):
+        assert torch.isfinite(value).all()
+    assert torch.isfinite(call(layer.eval(), x)).all()
+
+
+@BY_KIND
+@pytest.mark.parametrize("training", [True, False])
+def test_gradient_is_the_slope(cfg: schema.NormAct, training: bool) -> None:
+    layer = randomise(build_norm_act(cfg, 8, act=cfg.kind == "evonorm_s0")).double().train(training)
+    names = [name for name, _ in layer.named_parameters()]
+    x = torch.randn(2, 8, 2, 2, dtype=torch.double, requires_grad=True)
+    if not training:
+        with torch.no_grad():
+            call(layer.train(), x)  # statistics that are not those of a fresh layer
+        layer.eval()
+
+    def again(x: Tensor, *values: Tensor) -> Tensor:
+        """Leaves the layer's own running statistics and u as they are."""
+        state = dict(zip(names, values, strict=True))
+        state |= {name: value.clone() for name, value in layer.named_buffers()}
+        return torch.func.functional_call(layer, state, inputs(layer, x))
+
+    assert torch.autograd.gradcheck(again, (x, *layer.parameters()))
+
+
+@BY_KIND
+def test_bf16_behind_a_convolution_under_autocast(cfg: schema.NormAct) -> None:
+    """Maps are bf16; gradients of parameters and statistics float32; all near the float32 run."""
+    layer = ConvNormAct(xavier_conv(8, 8, 3), cfg)
+    exact = copy.deepcopy(layer)
+    x = torch.randn(2, 8, 6, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.bfloat16
+    y.float().square().sum().backward()
+    expected = exact(x)
+    expected.square().sum().backward()
+    torch.testing.assert_close(y.float(), expected, rtol=0.05, atol=0.05)
+    for mine, other in zip(layer.parameters(), exact.parameters(), strict=True):
+        assert mine.grad is not None
+        assert mine.grad.dtype == torch.float32
+        scale = float(other.grad.abs().max()) + 1
+        torch.testing.assert_close(mine.grad, other.grad, rtol=0, atol=0.05 * scale)
+    for (name, mine), (_, other) in zip(layer.named_buffers(), exact.named_buffers(), strict=True):
+        assert mine.dtype == other.dtype, name
+        torch.testing.assert_close(mine, other, rtol=0.02, atol=0.02)
+
+
+@BY_KIND
+def test_channels_last_is_kept_and_gives_the_same(cfg: schema.NormAct) -> None:
+    layer = build_norm_act(cfg, 8)
+    x = torch.randn(2, 8, 5, 4)
+    y = call(layer, x.to(memory_format=torch.channels_last))
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(y, call(build_norm_act(cfg, 8), x))
+
+
+@BY_KIND
+def test_compiled_whole_is_the_same(cfg: schema.NormAct) -> None:
+    """Two training steps without a graph break: outputs, gradients, statistics."""
+    torch._dynamo.reset()
+    eager = ConvNormAct(xavier_conv(4, 8, 3), cfg)
+    ours = copy.deepcopy(eager)
+    compiled = torch.compile(ours, fullgraph=True, backend="aot_eager")
+    for _ in range(2):
+        x = torch.randn(2, 4, 3, 3)
+        results = []
+        for layer in (eager, compiled):
+            leaf = x.clone().requires_grad_()
+            y = layer(leaf)
+            parameters = list(layer.parameters())
+            results.append((y, *torch.autograd.grad(y.square().sum(), [leaf, *parameters])))
+        torch.testing.assert_close(*results)
+    for name, value in eager.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value)
 
 
 @pytest.mark.parametrize("cfg", [schema.GroupNorm(groups=32), schema.EvoNormS0(groups=32)])
