@@ -22,8 +22,8 @@ class DropBlock(Scheduled):
 
     (the paper's equation 1 and its linear schedule), independently for every sample, cell and
     channel (the paper's better form; one mask for all channels is its other). The square around a
-    seed becomes 0 and what is left is multiplied by the share of it, cells of the whole tensor over
-    cells kept, which is seen as a constant by the gradient. Squares overlap, so that a little more
+    seed becomes 0 and what is left is divided by its share, cells kept over cells of the whole
+    tensor, which the gradient takes as a constant. Squares overlap, so that a little more
     than `keep` is left.
 
     On a map smaller than the square k is the largest odd number that fits (neither the report nor
@@ -53,8 +53,8 @@ class DropBlock(Scheduled):
         # the max filter spread it over the square
         padded = F.pad(seeds.float(), [size - 1] * 4)
         mask = 1 - F.max_pool2d(padded, size, stride=1)
-        kept = mask.sum().clamp(min=1)
-        return (mask * (mask.numel() / kept)).to(x.dtype)
+        kept = mask.mean().clamp(min=1 / mask.numel())
+        return (mask / kept).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"size={self.size}, drop={self.drop}"
