@@ -81,6 +81,6 @@ def test_every_output_is_read_off_its_own_branch() -> None:
 @pytest.mark.parametrize("pooling", list(CORNER_POOLS))
 def test_one_graph(pooling: str) -> None:
     built, x = head(pooling), torch.randn(1, 8, 6, 7)
-    compiled = torch.compile(built, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(built, fullgraph=True, backend="eager")
     for mine, other in zip(compiled(x), built(x), strict=True):
         torch.testing.assert_close(mine, other)
