@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from detcore.backbones.inverted_residual import build_efficientnet, build_mobilenet_v3
 from detcore.backbones.resnet import build_resnet
 from detcore.backbones.tiny import TinyBackbone
 from detcore.config import schema
@@ -15,6 +16,8 @@ BACKBONES: dict[str, Callable[[Any], nn.Module]] = {
     "tiny": TinyBackbone,
     "resnet18": build_resnet,
     "resnet50": build_resnet,
+    "mobilenet_v3_large": build_mobilenet_v3,
+    "efficientnet_b0": build_efficientnet,
 }
 
 

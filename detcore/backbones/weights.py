@@ -10,20 +10,24 @@ from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model_weights
+from torchvision.models import get_model, get_model_weights
 
 from detcore.config import schema
 
 State = dict[str, Tensor]
 
 
-def load_weights(model: nn.Module, cfg: schema.ResNet) -> None:
-    """Load `cfg.weights` into `model`, classifier left out.
+Config = schema.ResNet | schema.MobileNetV3 | schema.EfficientNet
 
-    Convolutions must all fit. BN and frozen BN take gamma, beta and the running statistics. A norm
-    of another kind than the one the weights were trained with (no running statistics, or EvoNorm's
-    v) keeps its initial values: its gamma and beta would belong to other statistics. Raises
-    ValueError.
+
+def load_weights(model: nn.Module, cfg: Config, left_out: tuple[str, ...]) -> None:
+    """Load `cfg.weights` into `model`; entries of torchvision's model that begin with one of
+    `left_out` (the classifier) are not needed and not used.
+
+    A state dict with the model's own entries loads whole. Of torchvision's, BN, synchronised and
+    frozen BN take everything, gamma, beta and the running statistics; every other kind of norm
+    takes the convolutions and keeps its initial values, because gamma and beta would belong to
+    other statistics, and without a norm the biases stay 0. Raises ValueError.
     """
     entries = get_model_weights(cfg.kind).__members__
     if cfg.weights in entries:
@@ -38,7 +42,7 @@ def load_weights(model: nn.Module, cfg: schema.ResNet) -> None:
             f"weights: unknown name {cfg.weights!r} for {cfg.kind}, and no such file; "
             f"choices: {choices}, or a path"
         )
-    _load(model, state, cfg)
+    _load(model, state, cfg, left_out)
 
 
 def _read(path: str) -> State:
@@ -47,7 +51,9 @@ def _read(path: str) -> State:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"weights: cannot read {path} as a state dict ({reason})") from None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         found = ", ".join(map(str, list(state)[:4])) if isinstance(state, dict) else type(state)
         raise ValueError(
             f"weights: {path} is not a plain state dict of tensors (top level: {found})"
@@ -65,20 +71,33 @@ def _download(name: str, entry: Any) -> State:
         ) from None
 
 
-def _load(model: nn.Module, state: State, cfg: schema.ResNet) -> None:
-    own = model.state_dict()
-    state = {k: v for k, v in state.items() if not k.startswith("fc.")}
-    counters = {k for k in own | state if k.endswith("num_batches_tracked")}
-    if (own.keys() ^ state.keys()) - counters and cfg.norm_act.kind in ("gn", "evonorm_s0"):
-        norms = {k for k in own | state if "bn" in k or "downsample.1" in k}
-        state = {k: v for k, v in state.items() if k not in norms}
-        own = {k: v for k, v in own.items() if k not in norms}
-    wrong = sorted((own.keys() ^ state.keys()) - counters) + [
-        k for k in own.keys() & state.keys() if own[k].shape != state[k].shape
-    ]
+def _load(model: nn.Module, state: State, cfg: Config, left_out: tuple[str, ...]) -> None:
+    own = _shapes(model.state_dict(), ())
+    found = _shapes(state, left_out)
+    if found != own and cfg.norm_act.kind not in ("bn", "sync_bn", "frozen_bn"):
+        with torch.device("meta"):  # no values are made and no random numbers drawn
+            published = get_model(cfg.kind, weights=None).state_dict()
+        own, found = (_convolutions(_shapes(s, left_out)) for s in (published, state))
+    wrong = sorted(key for key in own | found if own.get(key) != found.get(key))
     if wrong:
         raise ValueError(
             f"weights: {cfg.weights} does not hold a {cfg.kind} with {cfg.norm_act.kind} "
             f"({len(wrong)} entries are missing, unknown or of another shape, first {wrong[0]})"
         )
-    model.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)
+    model.load_state_dict({key: state[key] for key in found}, strict=False)
+
+
+def _shapes(state: State, left_out: tuple[str, ...]) -> dict[str, torch.Size]:
+    """BN's counter of batches is left out too: it is not in every file and nothing uses it."""
+    return {
+        key: value.shape
+        for key, value in state.items()
+        if not key.startswith(left_out) and not key.endswith("num_batches_tracked")
+    }
+
+
+def _convolutions(shapes: dict[str, torch.Size]) -> dict[str, torch.Size]:
+    """The weights with four dimensions, and the biases that go with them."""
+    weights = {key for key, shape in shapes.items() if len(shape) == 4}
+    biases = {key.removesuffix("weight") + "bias" for key in weights}
+    return {key: shape for key, shape in shapes.items() if key in weights | biases}
