@@ -78,7 +78,7 @@ def test_every_output_is_read_off_its_own_branch() -> None:
             assert j == 2 or (j == i) != torch.equal(maps.tags[:, j], before.tags[:, j])
 
 
-@pytest.mark.parametrize("pooling", list(CORNER_POOLS))
+@pytest.mark.parametrize("pooling", ["exact", "maxpool_v2"])
 def test_one_graph(pooling: str) -> None:
     built, x = head(pooling), torch.randn(1, 8, 6, 7)
     compiled = torch.compile(built, fullgraph=True, backend="eager")
