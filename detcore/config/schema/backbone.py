@@ -56,6 +56,9 @@ class MobileNetV3:
     load them and compute something slightly different. The activations are the architecture's:
     `act` of the norm has no effect, evonorm_s0 takes their place (its groups must divide all
     widths: 1, 2, 4 or 8).
+
+    From random weights (`weights: none`) take bn, gn or evonorm_s0: with frozen_bn, whose
+    statistics are then 0 and 1, or none, the maps shrink from layer to layer to 1e-8 and less.
     """
 
     kind: Literal["mobilenet_v3_large"] = "mobilenet_v3_large"
@@ -71,8 +74,8 @@ class EfficientNet:
     """torchvision's EfficientNet-B0 (Tan & Le 2019); C3, C4, C5 have 40, 112, 320 channels.
 
     In training, block i of 16 (from 0) leaves out its residual branch for an image with
-    probability drop_connect * i / 16; the report's was off. The activations are the architecture's,
-    as MobileNetV3's are.
+    probability drop_connect * i / 16; the report's was off. What MobileNetV3 says of activations
+    and of random weights holds here too.
     """
 
     kind: Literal["efficientnet_b0"] = "efficientnet_b0"
