@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from detcore.config import schema
 from detcore.layers.conv import ConvNormAct, xavier_conv
 from detcore.layers.norm_act import NORM_ACTS, build_norm_act
+from tests.detcore.detectors.sync import NoHostWait
 from tests.detcore.layers.helpers import ALL, call, inputs, randomise
 
 WITH_ACT = [cfg for cfg in ALL if cfg.kind != "evonorm_s0"]
@@ -127,6 +128,14 @@ def test_bf16_behind_a_convolution_under_autocast(cfg: schema.NormAct) -> None:
     for (name, mine), (_, other) in zip(layer.named_buffers(), exact.named_buffers(), strict=True):
         assert mine.dtype == other.dtype, name
         torch.testing.assert_close(mine, other, rtol=0.02, atol=0.02)
+
+
+@BY_KIND
+def test_a_training_step_never_makes_the_host_wait(cfg: schema.NormAct) -> None:
+    layer = ConvNormAct(xavier_conv(8, 8, 3), cfg)
+    x = torch.randn(2, 8, 6, 6)
+    with NoHostWait():
+        layer(x).square().sum().backward()
 
 
 @BY_KIND
