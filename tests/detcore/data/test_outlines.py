@@ -45,14 +45,16 @@ def sampled_bounds(rings: list[np.ndarray]) -> np.ndarray | None:
 
 @st.composite
 def objects(draw: st.DrawFn) -> list[list[np.ndarray]]:
-    """Objects of one or two polygons, in and around the image, any of them self-intersecting."""
+    """Objects of one or two polygons in and around the image: any, self-intersecting ones among
+    them, or rectangles of multiples of 10, whose sides lie on the border and end at it."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    whole = draw(st.booleans())  # whole numbers bring flat edges and touching corners
+    flat = draw(st.booleans())
 
     def ring() -> np.ndarray:
-        centre = rng.uniform(-10, 50, 2)
-        points = centre + rng.uniform(-25, 25, (rng.integers(3, 8), 2))
-        return np.round(points / 10) * 10 if whole else points
+        if flat:
+            x1, y1, x2, y2 = 10.0 * rng.integers(-2, 6, 4)
+            return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
+        return rng.uniform(-10, 50, 2) + rng.uniform(-25, 25, (rng.integers(3, 8), 2))
 
     return [[ring() for _ in range(rng.integers(1, 3))] for _ in range(rng.integers(0, 5))]
 
