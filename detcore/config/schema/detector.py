@@ -58,10 +58,15 @@ class RetinaNet:
 @dataclass(frozen=True)
 class Fcos:
     """Tian et al. 2019, no anchors: every cell is a point. The defaults are the report's FCOS2, but
-    for what its neck had besides (DropBlock, BalanceBackboneHook) and its normaliser, `rank`.
+    for what its neck had besides (DropBlock, BalanceBackboneHook), its normaliser, `rank`, and
+    `box_start`.
 
     The published form: `ranges: [64, 128, 256, 512]` on a five-level neck, `ties: area`,
     `weighted_boxes: true`, and in its authors' later code `centre_radius: 1.5` and `score: root`.
+
+    `box_start`: with `small` every side of every box starts near two strides; `xavier` is the
+    report's, with which half of them start at 0, where they do not learn (see
+    `detcore.detectors.fcos`).
     """
 
     kind: Literal["fcos"] = "fcos"
@@ -74,6 +79,7 @@ class Fcos:
     centre_radius: float = 0.0  # centre sampling in strides; 0: all points inside a box
     weighted_boxes: bool = False  # GIoU terms weighted by the target centre-ness
     score: Literal["product", "root"] = "product"  # class x centre-ness, or its square root
+    box_start: Literal["small", "xavier"] = "small"
     class_loss: ClassLoss = FocalLoss()
     box_loss: IouLoss = IouLoss()
     normaliser: Normaliser = "running"

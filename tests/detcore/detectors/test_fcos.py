@@ -198,7 +198,7 @@ def test_centerness_by_hand() -> None:
 
 
 def test_a_point_reads_the_head_at_its_cell() -> None:
-    model = build()
+    model = build(box_start="xavier")
     images, _, _ = batch()
     with torch.no_grad():
         model.side_scales.copy_(torch.tensor([0.5, 1.0, 2.0, 3.0]))
@@ -219,8 +219,21 @@ def test_a_point_reads_the_head_at_its_cell() -> None:
     assert (outputs.sides > 0).any()
 
 
+def test_sides_start_near_two_strides_or_as_the_report_had_them() -> None:
+    images, _, _ = batch()
+    with torch.no_grad():
+        small, report = build()(images), build(box_start="xavier")(images)
+    points = points_of(build(), small.feature_sizes)
+    strides = torch.tensor([8.0 * 2**level for _, _, level in points])
+    ratio = small.sides / (2 * strides[:, None])
+    assert ((ratio > 0.5) & (ratio < 1.5)).all()
+    share = (report.sides == 0).float().mean()  # of a convolution with mean 0
+    assert 0.3 < share < 0.7
+    assert torch.equal(small.logits, report.logits)
+
+
 def test_side_scales_learn_at_a_fifth_of_their_gradient() -> None:
-    model = build()
+    model = build(box_start="xavier")  # sides at 0 among them
     images, _, _ = batch()
     levels = [model.head.level(x, i)[1] for i, x in enumerate(model.maps(images))]
     weights = [torch.randn(x.shape) for x in levels]
