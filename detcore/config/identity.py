@@ -10,7 +10,7 @@ from typing import Any
 from detcore.config.load import to_dict
 from detcore.config.schema import Config
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 """Raise this by one in every change that alters what a config trains to; settled results of older
 versions are then stale."""
 
