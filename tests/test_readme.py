@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
+from detcore.config import schema
 from orchestrator.run import _parse
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,3 +46,22 @@ def test_commands_name_files_and_options_that_exist() -> None:
     trainings = re.findall(r"-m detcore\.train (\S+)", text)
     assert len(trainings) == 2
     assert all((ROOT / config).is_file() for config in trainings)
+
+
+def test_every_kind_of_component_is_in_the_sweeps_readme() -> None:
+    text = (ROOT / "sweeps/README.md").read_text()
+    section = text.split("## What can be varied")[1].split("\n## ")[0]
+    unions = [schema.Detector, schema.Backbone, schema.Neck, schema.NormAct, schema.Anchors]
+    unions += [schema.Matcher, schema.ClassLoss, schema.BoxLoss]
+    kinds = {k for u in unions for member in get_args(u) for k in _kinds(member)}
+    kinds |= {
+        k
+        for member in (schema.BalanceHook, schema.Stitch, schema.ReportStitch)
+        for k in _kinds(member)
+    }
+    assert {kind for kind in kinds if f"`{kind}`" not in section} == set()
+
+
+def _kinds(member: type) -> tuple[str, ...]:
+    kinds: tuple[str, ...] = get_args(get_type_hints(member)["kind"])
+    return kinds
