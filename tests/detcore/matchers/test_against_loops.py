@@ -110,15 +110,16 @@ def test_published_atss(
     per_cell=st.sampled_from([1, 3, 9]),
     on_grid=st.booleans(),
     floor=st.sampled_from([0.0, 0.1, 0.3]),
+    cap=st.sampled_from([0.5, 0.2]),
 )
 def test_atss_of_the_report(
-    seed: int, counts: list[int], kind: Kind, per_cell: int, on_grid: bool, floor: float
+    seed: int, counts: list[int], kind: Kind, per_cell: int, on_grid: bool, floor: float, cap: float
 ) -> None:
     torch.manual_seed(seed)
     images = images_of(
         counts, lambda n: boxes_on_a_grid(n, 5) if on_grid else boxes_anywhere(n, 40.0)
     )
-    cfg = schema.ReportAtss(kind=kind, floor=floor)
+    cfg = schema.ReportAtss(kind=kind, floor=floor, cap=cap)
     check(cfg, pyramid(9 if kind == "atss_v5" else per_cell), images)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from detcore.config import schema
 from detcore.config.load import from_dict
 from detcore.matchers import BACKGROUND, MATCHERS, POSITIVE, build_matcher
+from detcore.ops.anchors import AnchorSet
 from tests.detcore.detectors.sync import NoHostWait
 from tests.detcore.matchers.builders import boxes_on_a_grid, padded, pyramid
 
@@ -37,6 +38,26 @@ def test_nothing_waits_for_a_gpu(kind: str) -> None:
     matcher, anchors, (boxes, valid) = build_matcher(settings_of(kind)), pyramid(9), batch()
     with NoHostWait():
         matcher(anchors, boxes, valid)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@every_kind
+def test_a_gpu_is_not_waited_for_and_matches_like_the_cpu(kind: str) -> None:
+    """On boxes and anchors whose corners are whole numbers, so that their overlaps are alike."""
+    matcher, (boxes, valid) = build_matcher(settings_of(kind)), batch()
+    anchors = pyramid(9)
+    there = AnchorSet(anchors.boxes.cuda(), anchors.level_lengths, anchors.per_cell)
+    inputs = boxes.cuda(), valid.cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        index, state = matcher(there, *inputs)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    expected_index, expected_state = matcher(anchors, boxes, valid)
+    positive = expected_state == POSITIVE
+    assert torch.equal(state.cpu(), expected_state)
+    assert torch.equal(index.cpu()[positive], expected_index[positive])
 
 
 @every_kind
