@@ -13,7 +13,7 @@ def differences(base: Config, config: Config) -> dict[str, str]:
     `runtime` aside.
 
     A component of another kind is named by its kind; of its settings those follow that are not the
-    kind's own defaults.
+    kind's own defaults, or not what stood there before.
     """
     found = _compare("", base, config)
     return {p: v for p, v in found.items() if p != "seed" and not p.startswith("runtime.")}
@@ -22,8 +22,10 @@ def differences(base: Config, config: Config) -> dict[str, str]:
 def _compare(path: str, base: Any, here: Any) -> dict[str, str]:
     if base == here:
         return {}
-    if not dataclasses.is_dataclass(here) or not _alike(base, here):
+    if not dataclasses.is_dataclass(here):
         return {path: _text(here)}
+    if not _alike(base, here):
+        return {path: _component(here, base)}
     out: dict[str, str] = {}
     for f in dataclasses.fields(here):
         inner = f"{path}.{f.name}" if path else f.name
@@ -49,9 +51,9 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _component(here: Any) -> str:
-    """`gn {groups: 8}`: the kind, and the settings that are not its defaults; all without a
-    kind."""
+def _component(here: Any, base: Any = None) -> str:
+    """`gn {groups: 8}`: the kind, and the settings that are not its defaults or not those of `base`
+    where it has them too; all without a kind."""
     kind = getattr(here, "kind", "")
     try:
         default = type(here)(**({"kind": kind} if kind else {}))
@@ -60,7 +62,10 @@ def _component(here: Any) -> str:
     own = {}
     for f in dataclasses.fields(here):
         value = getattr(here, f.name)
-        if f.name != "kind" and (not kind or value != getattr(default, f.name, None)):
+        if f.name == "kind":
+            continue
+        new = value != getattr(base, f.name, value)
+        if new or not kind or value != getattr(default, f.name, None):
             own[f.name] = _text(value)
     settings = "{" + ", ".join(f"{name}: {text}" for name, text in own.items()) + "}"
     return " ".join(filter(None, [kind, settings if own or not kind else ""]))

@@ -159,7 +159,7 @@ def changed(**settings: object) -> Config:
         ),
         (
             {"model__neck": {"kind": "bifpn", "norm_act": {"kind": "bn", "act": "swish"}}},
-            {"model.neck": "bifpn {norm_act: bn {act: swish}}"},
+            {"model.neck": "bifpn {channels: 64, norm_act: bn {act: swish}}"},
         ),
         ({"data__source": {"kind": "coco", "root": "x"}}, {"data.source": "coco {root: x}"}),
         ({"model__anchors__ratios": [1.0, 2.0]}, {"model.anchors.ratios": "[1, 2]"}),
