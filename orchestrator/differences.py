@@ -64,7 +64,7 @@ def _component(here: Any, base: Any = None) -> str:
         value = getattr(here, f.name)
         if f.name == "kind":
             continue
-        new = value != getattr(base, f.name, value)
+        new = value is not None and value != getattr(base, f.name, value)
         if new or not kind or value != getattr(default, f.name, None):
             own[f.name] = _text(value)
     settings = "{" + ", ".join(f"{name}: {text}" for name, text in own.items()) + "}"
