@@ -77,6 +77,7 @@ def _run(args: argparse.Namespace, screen: Console) -> int:
 
 
 def _run_missing(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: Console) -> int:
+    from orchestrator.preflight import check_effects
     from orchestrator.recorder import Recorder
     from orchestrator.recovery import close_orphans, store_unrecorded
 
@@ -90,6 +91,8 @@ def _run_missing(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: C
         if store_unrecorded(ledger, plan, screen):
             plan = plan.reconciled(ledger.settled(ids))
         screen.print(plan.headline(), markup=False, soft_wrap=True)
+        if plan.todo and (checked := check_effects(plan)):
+            screen.print(checked, markup=False, soft_wrap=True)
         with Recorder(ledger, plan, screen, args.arguments, recovered.elsewhere) as recorder:
             if plan.todo:
                 _train(args, plan, recorder, screen)
