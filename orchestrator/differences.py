@@ -12,8 +12,8 @@ def differences(base: Config, config: Config) -> dict[str, str]:
     """Dotted path -> value, for everything in which `config` differs from `base`, its seed and
     `runtime` aside.
 
-    A component of another kind is named by its kind; of its settings those follow that are not the
-    kind's own defaults, or not what stood there before.
+    A component of another kind is named by its kind; of its settings those follow that differ from
+    what stood there, and of those that only this kind has, those that are not its defaults.
     """
     found = _compare("", base, config)
     return {p: v for p, v in found.items() if p != "seed" and not p.startswith("runtime.")}
@@ -52,8 +52,8 @@ def _text(value: Any) -> str:
 
 
 def _component(here: Any, base: Any = None) -> str:
-    """`gn {groups: 8}`: the kind, and the settings that are not its defaults or not those of `base`
-    where it has them too; all without a kind."""
+    """`gn {groups: 8}`: the kind, and the settings that are not those of `base`, or where it has
+    none such, not the kind's defaults; all without a kind."""
     kind = getattr(here, "kind", "")
     try:
         default = type(here)(**({"kind": kind} if kind else {}))
@@ -64,8 +64,8 @@ def _component(here: Any, base: Any = None) -> str:
         value = getattr(here, f.name)
         if f.name == "kind":
             continue
-        new = value is not None and value != getattr(base, f.name, value)
-        if new or not kind or value != getattr(default, f.name, None):
+        before = getattr(base if hasattr(base, f.name) else default, f.name, None)
+        if not kind or (value is not None and value != before):
             own[f.name] = _text(value)
     settings = "{" + ", ".join(f"{name}: {text}" for name, text in own.items()) + "}"
     return " ".join(filter(None, [kind, settings if own or not kind else ""]))

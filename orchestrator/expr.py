@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -84,6 +85,8 @@ def _syntax(text: str, error: SyntaxError) -> str:
         return f"is an expression already, leave out the leading '=': {text!r}"
     if text.count("(") > text.count(")"):
         return f"a ) is missing in {text!r} (inside {{ }} YAML ends a value at a comma: use quotes)"
+    if re.search(r"(?<![=<>!])=(?!=)", text):
+        return f"is not an expression: equality is written ==, in {text!r}"
     return f"is not an expression, at column {error.offset or 1} of {text!r}"
 
 

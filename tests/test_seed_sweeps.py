@@ -4,6 +4,7 @@ its repository give it."""
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -181,3 +182,16 @@ def test_dry_run_prints_rows_and_json(tmp_path: Path) -> None:
     b03 = next(c for c in cells if c["ref"] == "B03")
     assert b03["differences"] == {"model.box_loss": "huber"}
     assert b03["reference"]["metrics"]["mAP"] == 0.278
+
+
+def test_the_readme_says_in_which_file_a_row_is() -> None:
+    text = (ROOT / "sweeps/README.md").read_text()
+    told = {
+        line.split("`")[1]: set(re.findall(r"[BCDE]\d+(?:\.\d+)?", line.split("|")[2]))
+        for line in text.splitlines()
+        if re.match(r"\| `\w+\.yaml` \|", line)
+    }
+    found = {
+        file.name: {cell.ref for cell in expand(load_sweep(file)) if cell.ref} for file in FILES
+    }
+    assert told == found

@@ -196,7 +196,8 @@ def test_prints_settings_that_a_config_takes(
     # the default sizes are 32 2^(i/3): nearest to 40 is 40.32, and so on; to 20 it is 32
     fit = [(20 / 32) ** 2, *((s / (s * 2 ** (1 / 3) * 0.8)) ** 2 for s in (40, 80, 160, 320))]
     assert (
-        f"# mean best IoU of the boxes: 1.000; with the default anchors {np.mean(fit):.3f}" in out
+        f"# mean best IoU of the boxes: 1.000; with the default anchors (32 to 813 pixels) {np.mean(fit):.3f}"
+        in out
     )
 
 
