@@ -26,6 +26,7 @@ from orchestrator.expand import Cell, expand, filter_cells
 from orchestrator.gang import Job
 from orchestrator.identity import cell_id
 from orchestrator.spec import Sweep, load_sweep
+from orchestrator.table import Row, Table, make_table
 
 if TYPE_CHECKING:
     from orchestrator.runs import CellInfo, Settled
@@ -231,6 +232,16 @@ def make_plan(
     )
 
 
+def table_of(plan: Plan, rows: Sequence[Row]) -> Table:
+    """The ablation table of a plan's cells."""
+    sweep = plan.sweep
+    scores = {
+        arm: f"{row.id}: {row.score(sweep.metric.name)}"
+        for arm, row in sweep.reference.rows.items()
+    }
+    return make_table(rows, plan.axes, sweep.metric.name, sweep.baseline, sweep.name, scores)
+
+
 def _fingerprint(cells: Iterable[Cell], need_data: bool, known: dict[Any, str]) -> list[str]:
     """Add the fingerprints of what `cells` train on to `known`; notes on data that are absent."""
     notes = []
@@ -242,7 +253,7 @@ def _fingerprint(cells: Iterable[Cell], need_data: bool, known: dict[Any, str]) 
                 if need_data:
                     raise
                 known[source] = ABSENT
-                notes.append(f"note: {error}; the ids above are not those of a real run")
+                notes.append(f"note: {error}; the cells' ids are not those of a real run")
     return notes
 
 

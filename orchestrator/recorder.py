@@ -17,12 +17,12 @@ from detcore.result import Point
 from orchestrator.cluster import Cluster
 from orchestrator.gang import Job
 from orchestrator.ledger import SETTLED, Ledger
-from orchestrator.plan import Plan, Planned
+from orchestrator.plan import Plan, Planned, table_of
 from orchestrator.progress import Progress
 from orchestrator.recovery import artifacts_of, close_lost
 from orchestrator.render import to_csv, to_markdown, to_rich
 from orchestrator.runs import OpenAttempt
-from orchestrator.table import RUNNING, WAITING, Row, Table, make_table
+from orchestrator.table import RUNNING, WAITING, Row, Table
 
 
 @dataclass
@@ -241,14 +241,7 @@ class Recorder:
 
     def _table(self, plan: Plan | None = None) -> Table:
         plan = plan or self.plan
-        sweep = plan.sweep
-        scores = {
-            arm: f"{row.id}: {row.score(sweep.metric.name)}"
-            for arm, row in sweep.reference.rows.items()
-        }
-        return make_table(
-            self._rows(plan), plan.axes, sweep.metric.name, sweep.baseline, sweep.name, scores
-        )
+        return table_of(plan, self._rows(plan))
 
     def _note(self) -> str:
         plan = self.plan.whole()

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from orchestrator.ledger import SETTLED, Ledger
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, Planned
 from orchestrator.runs import OpenAttempt
 from orchestrator.spec import SweepError
 
@@ -73,20 +73,25 @@ def close_lost(ledger: Ledger, attempt: OpenAttempt, reason: str) -> None:
     ledger.finish(attempt.run_id, "lost", reason, values=hours)
 
 
-def store_unrecorded(ledger: Ledger, plan: Plan, screen: Console) -> bool:
-    """Record results that are in the cells' folders and not in MLflow, which was down when they
-    came. Whether there were any. A folder is named by its cell's id, and an attempt begins by
-    removing the result of the one before, so what is there is the cell's result.
+def unrecorded(ledger: Ledger, plan: Plan) -> list[tuple[Planned, dict[str, Any]]]:
+    """Results that are in the cells' folders and not in MLflow, which was down when they came. A
+    folder is named by its cell's id, and an attempt begins by removing the result of the one
+    before, so what is there is the cell's result.
 
-    A result whose run a user deleted in MLflow is not recorded again: its cell is trained anew.
+    A result whose run a user deleted in MLflow is none of them: its cell is trained anew.
     """
     there = [(p, result) for p in plan.todo if (result := result_of(plan.folder / p.id))]
     deleted = ledger.deleted_results(p.id for p, _ in there) if there else {}
-    found = [
+    return [
         (p, result)
         for p, result in there
         if (_modified(plan.folder / p.id / "result.json") or 0.0) > deleted.get(p.id, -1.0)
     ]
+
+
+def store_unrecorded(ledger: Ledger, plan: Plan, screen: Console) -> bool:
+    """Record what is `unrecorded`; whether there was anything."""
+    found = unrecorded(ledger, plan)
     ledger.set_levels(plan.whole().axes)
     for planned, result in found:
         folder, r = plan.folder / planned.id, planned.cell.resources

@@ -1,0 +1,66 @@
+"""What the commands that only look have in common: how they answer, and how a mistake ends."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+
+from detcore.data.folder import DataError
+from orchestrator.spec import SweepError
+from orchestrator.store import LedgerError
+
+EXIT_OK, EXIT_MISTAKE = 0, 2
+
+
+class CellError(ValueError):
+    """The cell that was asked for is not known, or not one; one line."""
+
+
+MISTAKES = (SweepError, DataError, LedgerError, CellError)
+"""What a person can mend."""
+
+
+def answered(work: Callable[[], None]) -> int:
+    """Do `work`; the exit code. A mistake is one line on standard error, Ctrl-C ends
+    without a word, and any other error is a bug that shows its traceback."""
+    try:
+        work()
+    except KeyboardInterrupt:
+        return EXIT_OK
+    except ValueError as error:
+        if not isinstance(error, MISTAKES):
+            raise
+        print(error, file=sys.stderr)
+        return EXIT_MISTAKE
+    return EXIT_OK
+
+
+def print_text(text: str) -> None:
+    """To standard output, at once; who read it (head, less) may have gone."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # Python would try again at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def as_text(shown: RenderableType) -> str:
+    """What rich would show, as plain text as wide as the screen."""
+    console = Console(highlight=False)
+    with console.capture() as capture:
+        console.print(shown)
+    return capture.get().rstrip()
+
+
+def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say which sweep, as `orchestrator.run` takes them."""
+    add = parser.add_argument
+    add("sweep", type=Path, help="the sweep file, for example sweeps/norm_vs_batchsize.yaml")
+    add("--profile", help="a profile of the sweep file, for example coco")
+    add("--data", type=Path, metavar="DIR", help="trained on this COCO-format folder instead")
+    add("--set", action="append", default=[], metavar="a.b=c", help="a changed setting; repeatable")
+    add("--only", metavar="EXPR", help="only these cells, e.g. \"norm == 'gn'\"")
