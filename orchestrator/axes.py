@@ -6,9 +6,10 @@ import keyword
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from detcore.config import Config, ConfigError, check_path
+from detcore.config import Config, ConfigError, check_path, nearest
 from orchestrator.document import EXPONENT, Document, KeyPath
 from orchestrator.expr import FUNCTIONS, Expr, ExprError, Value, evaluate, parse
 
@@ -18,6 +19,12 @@ SECTIONS = tuple(name for name in Config.__dataclass_fields__ if name != "seed")
 """The first keys of a config: `schedule`, `model` ..."""
 
 RESERVED = {"seed", "workers", "base", *FUNCTIONS}
+
+ABSENT = "-"
+"""The label of an axis in an arm in which its `when` does not hold."""
+
+UNSET = "base"
+"""The label of an axis for which an arm names no level: what the base config has, and no level."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,21 @@ class Level:
 class Axis:
     name: str
     levels: tuple[Level, ...]
+    when: Expr | None = None  # only arms in which this holds have the axis
+
+    @cached_property
+    def absent(self) -> Level:
+        """Stands in for a level where `when` does not hold: it writes nothing."""
+        return self._stand_in(ABSENT)
+
+    @cached_property
+    def unset(self) -> Level:
+        """Stands in for a level where none is named: what the base config has."""
+        return self._stand_in(UNSET)
+
+    def _stand_in(self, label: str) -> Level:
+        names = dict.fromkeys(self.levels[0].names, label)
+        return Level(label, (), names, ("axes", self.name))
 
     def level(self, label: object) -> Level | None:
         """The level with this label, or None."""
@@ -86,6 +108,7 @@ ReadBase = Callable[[KeyPath, Any], Config]
 
 
 def read_axes(document: Document, read_base: ReadBase) -> tuple[Axis, ...]:
+    """The axes without their `when`: that is read by `orchestrator.conditions`."""
     axes = document.data.get("axes")
     if not isinstance(axes, dict) or not axes:
         problem = "at least one axis is needed, for example norm: {path: model.neck.norm_act, "
@@ -107,8 +130,9 @@ def _axis(document: Document, name: Any, body: Any, read_base: ReadBase) -> Axis
     if not isinstance(body, dict):
         raise document.error(at, f"must be a mapping with `values` and mostly `path`, is {body!r}")
     for key in body:
-        if key not in ("path", "values"):
-            raise document.error((*at, str(key)), f"unknown key {key!r}; choices: path, values")
+        if key not in ("path", "values", "when"):
+            hint = nearest(str(key), ["path", "values", "when"])
+            raise document.error((*at, str(key)), f"unknown key {key!r}; {hint}")
     paths = body.get("path")
     paths = [] if paths is None else paths if isinstance(paths, list) else [paths]
     for path in paths:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,20 @@ def read_resource(document: Document, key: str, default: int, known: set[str]) -
 def names_of(axes: Sequence[Axis]) -> set[str]:
     """What expressions may read before any line is computed."""
     return {"seed"} | {n for a in axes for n in (a.name, *a.levels[0].names)}
+
+
+def needed(lines: Sequence[Line], names: Collection[str]) -> tuple[Line, ...]:
+    """Of `lines`, in their order, those that an expression over `names` needs, directly or not."""
+    wanted = set(names)
+    for line in reversed(lines):
+        if line.name in wanted:
+            wanted |= line.expr.names
+    return tuple(line for line in lines if line.name in wanted)
+
+
+def reads_seed(lines: Sequence[Line], names: Collection[str]) -> bool:
+    """Whether an expression over `names` may have another value under another seed."""
+    return "seed" in names or any("seed" in line.expr.names for line in needed(lines, names))
 
 
 def _check_names(document: Document, axes: Sequence[Axis], derive: Mapping[Any, Any]) -> None:

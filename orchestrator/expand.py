@@ -6,22 +6,21 @@ there is a whole table.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from detcore.config import Config, ConfigError, from_dict, set_path, to_dict
-from orchestrator.axes import Axis, Label, Level, Write, filled, text_of, tidy
-from orchestrator.derive import Line
-from orchestrator.expr import ExprError, Value, evaluate, parse
-from orchestrator.identity import arm_key
-from orchestrator.overrides import COMMAND_LINE, is_data
+from orchestrator.arms import Arm, arms_of, scope_for
+from orchestrator.axes import Label, Level, Write, filled, text_of, tidy
+from orchestrator.conditions import hint
+from orchestrator.derive import reads_seed
+from orchestrator.explain import explained
+from orchestrator.expr import Expr, ExprError, Value, evaluate, parse
+from orchestrator.identity import Texts, arm_key
+from orchestrator.overrides import check_conditional, is_data
+from orchestrator.rules import Excluded, check_claims, failed, value_of
 from orchestrator.spec import Sweep, SweepError
-
-MAX_CELLS = 100_000
-
-Arm = tuple[Level, ...]
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,21 @@ class Cell:
 
     label: str  # "norm=gn batch_per_gpu=2 seed=0"
     arm_label: str  # "norm=gn batch_per_gpu=2"
-    axes: dict[str, Label]
+    axes: dict[str, Label]  # `-` for an axis that the arm does not have
     seed: int
     config: Config
     resources: Resources
     ref: str | None = None  # the row of another report that this arm repeats
+    blocks: tuple[str, ...] = ()  # the blocks of the design that ask for this cell
+    name: str | None = None  # what the sweep calls this arm
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """What a sweep comes to: its cells, and the arms of its design that a rule leaves out."""
+
+    cells: list[Cell] = field(default_factory=list)
+    excluded: list[Excluded] = field(default_factory=list)
 
 
 def expand(sweep: Sweep) -> list[Cell]:
@@ -51,11 +60,22 @@ def expand(sweep: Sweep) -> list[Cell]:
 
     Raises SweepError for a value that no config takes, and for two arms that are the same run.
     """
-    arms = _arms(sweep)
-    bases = {id(b): to_dict(b) for b in _bases(sweep)}
-    cells = [_cell(sweep, bases, arm, seed) for seed in sweep.seeds for arm in arms]
-    _check_effect(sweep, arms, cells[: len(arms)])
-    return cells
+    return expansion(sweep).cells
+
+
+def expansion(sweep: Sweep) -> Expansion:
+    """The cells of `sweep` and what is left out of it; raises SweepError."""
+    shared = _Shared(sweep)
+    arms, excluded = arms_of(sweep, lambda arm: _of_the_base(sweep, shared, arm))
+    by_seed: dict[int, list[Cell]] = {seed: [] for seed in sweep.seeds}
+    firsts = []
+    for arm in arms:
+        cells = list(_cells(sweep, shared, arm))
+        firsts.append(cells[0])
+        for cell in cells:
+            by_seed[cell.seed].append(cell)
+    _check_effect(sweep, arms, firsts)
+    return Expansion([cell for cells in by_seed.values() for cell in cells], excluded)
 
 
 def filter_cells(cells: Sequence[Cell], only: str) -> list[Cell]:
@@ -67,13 +87,7 @@ def filter_cells(cells: Sequence[Cell], only: str) -> list[Cell]:
         return []
     try:
         expr = parse(only, {*cells[0].axes, "seed"})
-        chosen = []
-        for cell in cells:
-            verdict = evaluate(expr, {**cell.axes, "seed": cell.seed})
-            if not isinstance(verdict, bool):
-                raise ExprError(f"must be true or false for every cell, is {verdict!r}")
-            if verdict:
-                chosen.append(cell)
+        chosen = [cell for cell in cells if _wanted(expr, cell)]
     except ExprError as error:
         raise SweepError(f"--only: {error}") from None
     if not chosen:
@@ -83,50 +97,28 @@ def filter_cells(cells: Sequence[Cell], only: str) -> list[Cell]:
     return chosen
 
 
-# ---------------------------------------------------------------- arms
-
-
-def _arms(sweep: Sweep) -> list[Arm]:
-    """The arms of every block, each once. An axis that a block leaves out stays at the baseline."""
-    arms: dict[tuple[str, ...], Arm] = {}
-    for block in sweep.design:
-        choices = [_levels(axis, axis.name in block, sweep.baseline) for axis in sweep.axes]
-        count = len(sweep.seeds)
-        for levels in choices:
-            count *= len(levels)
-        if count > MAX_CELLS:
-            raise sweep.document.error(
-                ("design",), f"{count} cells are too many, at most {MAX_CELLS}"
-            )
-        for arm in itertools.product(*choices):
-            arms.setdefault(tuple(text_of(level.label) for level in arm), arm)
-    return list(arms.values())
-
-
-def _levels(axis: Axis, varied: bool, baseline: Mapping[str, Label]) -> tuple[Level, ...]:
-    if varied:
-        return axis.levels
-    level = axis.level(baseline[axis.name])
-    assert level is not None
-    return (level,)
-
-
-def _label(axes: Sequence[Axis], arm: Arm) -> str:
-    return " ".join(
-        f"{axis.name}={text_of(level.label)}" for axis, level in zip(axes, arm, strict=True)
-    )
+def _wanted(expr: Expr, cell: Cell) -> bool:
+    scope = {**cell.axes, "seed": cell.seed}
+    try:
+        verdict = evaluate(expr, scope)
+    except ExprError as error:
+        raise ExprError(f"{error}{hint(expr.names, scope)}") from None
+    if not isinstance(verdict, bool):
+        raise ExprError(f"must be true or false for every cell, is {verdict!r}")
+    return verdict
 
 
 def _check_effect(sweep: Sweep, arms: Sequence[Arm], cells: Sequence[Cell]) -> None:
     """Two arms that resolve to one config would be trained once and shown as two findings."""
     first: dict[str, int] = {}
+    texts = Texts()
     for i, cell in enumerate(cells):
-        j = first.setdefault(arm_key(cell.config), i)
+        j = first.setdefault(arm_key(cell.config, texts), i)
         if j == i:
             continue
         differing = [
             (axis.name, a, b)
-            for axis, a, b in zip(sweep.axes, arms[j], arms[i], strict=True)
+            for axis, a, b in zip(sweep.axes, arms[j].levels, arms[i].levels, strict=True)
             if a.label != b.label
         ]
         what = " and ".join(
@@ -140,40 +132,99 @@ def _check_effect(sweep: Sweep, arms: Sequence[Arm], cells: Sequence[Cell]) -> N
         )
 
 
-# ---------------------------------------------------------------- one cell
+# ---------------------------------------------------------------- one arm
 
 
-def _bases(sweep: Sweep) -> list[Config]:
-    levels = (level for axis in sweep.axes for level in axis.levels)
-    return [sweep.base, *(level.base for level in levels if level.base)]
+class _Shared:
+    """What the cells of a sweep have in common, so that it is done once."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        levels = (level for axis in sweep.axes for level in axis.levels)
+        bases = [sweep.base, *(level.base for level in levels if level.base)]
+        self.bases: dict[int, Mapping[str, Any]] = {id(base): to_dict(base) for base in bases}
+        self.parts: dict[Any, Any] = {}  # settings that many cells share, as `from_dict` made them
+        computed = [line.expr for line in (sweep.cpus_per_worker, sweep.gpus_per_worker)]
+        computed += [claim.expr for claim in sweep.claims]
+        computed += [line.expr for line in sweep.lines]
+        computed += [expr for write in sweep.writes for expr in exprs_in(write.value)]
+        self.by_seed = any(reads_seed(sweep.lines, expr.names) for expr in computed)
 
 
-def _cell(sweep: Sweep, bases: Mapping[int, Any], arm: Arm, seed: int) -> Cell:
-    arm_label = _label(sweep.axes, arm)
-    scope: dict[str, Value] = {"seed": seed}
-    for axis, level in zip(sweep.axes, arm, strict=True):
-        scope |= {axis.name: level.label, **level.names}
+def exprs_in(value: Any) -> Iterator[Expr]:
+    """The expressions in a value of `set`, at any depth."""
+    if isinstance(value, Expr):
+        yield value
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in inner:
+        yield from exprs_in(part)
+
+
+def _cells(sweep: Sweep, shared: _Shared, arm: Arm) -> Iterator[Cell]:
+    """The cells of one arm. Apart from the seed they are the same, unless an expression reads
+    it."""
+    row = sweep.reference.of(list(arm.axes.values()))
+    made = None
+    for seed in arm.seeds:
+        if made is None or shared.by_seed:
+            made = _config(sweep, shared, arm, seed)
+        config, resources = made
+        yield Cell(
+            label=f"{arm.label} seed={seed}",
+            arm_label=arm.label,
+            axes=arm.axes,
+            seed=seed,
+            config=config if config.seed == seed else replace(config, seed=seed),
+            resources=resources,
+            ref=row.id if row else None,
+            blocks=tuple(block for block, seeds in arm.blocks.items() if seed in seeds),
+            name=arm.name,
+        )
+
+
+def _config(sweep: Sweep, shared: _Shared, arm: Arm, seed: int) -> tuple[Config, Resources]:
+    scope = {"seed": seed, **scope_for(sweep.axes, arm)}
     for line in sweep.lines:
-        scope[line.name] = _evaluate(sweep, line, scope, arm_label)
-    resources = _resources(sweep, scope, arm_label)
-    writes = [w for level in arm for w in level.writes] + [
-        Write(w.path, _filled(sweep, w, scope, arm_label), w.at, w.who) for w in sweep.writes
+        scope[line.name] = value_of(sweep.document, line.at, line.expr, scope, arm.label)
+    check_claims(sweep.document, sweep.claims, scope, arm.label)
+    resources = _resources(sweep, scope, arm.label)
+    if len(sweep.conditional) > 1:
+        check_conditional(sweep.document, arm.levels)
+    writes = [w for level in arm.levels for w in level.writes] + [
+        Write(w.path, _filled(sweep, w, scope, arm.label), w.at, w.who) for w in sweep.writes
     ]
     writes.sort(key=lambda w: w.path.count("."))  # a component first, then settings inside it
     writes += sweep.overrides
     writes.append(Write("train.workers", resources.workers, ("resources", "workers"), "resources"))
-    base = next((level.base for level in arm if level.base), sweep.base)
-    data: Mapping[str, Any] = {**bases[id(base)], "seed": seed}
+    base = next((level.base for level in arm.levels if level.base), sweep.base)
+    data: Mapping[str, Any] = {**shared.bases[id(base)], "seed": seed}
     for write in writes:
         data = _written(data, write)
     try:
-        config = from_dict(Config, data)
+        return from_dict(Config, data, memo=shared.parts), resources
     except ConfigError as error:
-        raise _explained(sweep, writes, error, arm, arm_label) from None
-    axes = {axis.name: level.label for axis, level in zip(sweep.axes, arm, strict=True)}
-    row = sweep.reference.of([level.label for level in arm])
-    label = f"{arm_label} seed={seed}"
-    return Cell(label, arm_label, axes, seed, config, resources, row.id if row else None)
+        raise explained(sweep, writes, error, arm) from None
+
+
+def _of_the_base(sweep: Sweep, shared: _Shared, arm: Arm) -> Iterator[Level]:
+    """The levels of `arm`; for an axis without one the level that its config has anyway, else
+    none."""
+    config, _ = _config(sweep, shared, arm, arm.seeds[0])
+    for axis, level in zip(sweep.axes, arm.levels, strict=True):
+        if level is not axis.unset:
+            yield level
+            continue
+        same = [v for v in axis.levels if v.writes and _with(config, v) == config]
+        yield same[0] if same else level
+
+
+def _with(config: Config, level: Level) -> Config | None:
+    data = to_dict(config)
+    for write in level.writes:
+        data = _written(data, write)
+    try:
+        return from_dict(Config, data)
+    except ConfigError:
+        return None
 
 
 def _written(data: Mapping[str, Any], write: Write) -> dict[str, Any]:
@@ -188,24 +239,18 @@ def _written(data: Mapping[str, Any], write: Write) -> dict[str, Any]:
     return set_path(data, write.path, value)
 
 
-def _evaluate(sweep: Sweep, line: Line, scope: Mapping[str, Value], arm_label: str) -> Value:
-    try:
-        return evaluate(line.expr, scope)
-    except ExprError as error:
-        raise sweep.document.error(line.at, f"{error} (arm {arm_label})") from None
-
-
 def _filled(sweep: Sweep, write: Write, scope: Mapping[str, Value], arm_label: str) -> Any:
     try:
         return filled(write.value, scope)
     except ExprError as error:
-        raise sweep.document.error(write.at, f"{error} (arm {arm_label})") from None
+        expr = next(exprs_in(write.value))
+        raise failed(sweep.document, write.at, error, expr, scope, arm_label) from None
 
 
 def _resources(sweep: Sweep, scope: Mapping[str, Value], arm_label: str) -> Resources:
     numbers = {"workers": tidy(scope["workers"])}
     for line in (sweep.cpus_per_worker, sweep.gpus_per_worker):
-        numbers[line.name] = tidy(_evaluate(sweep, line, scope, arm_label))
+        numbers[line.name] = tidy(value_of(sweep.document, line.at, line.expr, scope, arm_label))
     for key, value in numbers.items():
         whole = key == "workers"
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
@@ -219,45 +264,3 @@ def _resources(sweep: Sweep, scope: Mapping[str, Value], arm_label: str) -> Reso
                 f"must be at least {1 if whole else 0}, is {value} (arm {arm_label})",
             )
     return Resources(numbers["workers"], numbers["cpus_per_worker"], numbers["gpus_per_worker"])
-
-
-def _explained(
-    sweep: Sweep, writes: Sequence[Write], error: ConfigError, arm: Arm, arm_label: str
-) -> SweepError:
-    """The config's complaint, at the line that wrote the value it complains about."""
-    write = _culprit(writes, error)
-    spot = _spot(sweep, write, error)
-    where = "" if write.at[0] == COMMAND_LINE else f"{'.'.join(write.at)}: "
-    level = next((v for v in arm if write in v.writes), None)
-    what = f"level {text_of(level.label)!r}: " if level else ""
-    path = ".".join(error.path)
-    path = f"{path}: " if (path and path != write.path) or level else ""
-    trap = _trap(sweep, write.value, error.problem)
-    return SweepError(f"{spot}: {where}{what}{path}{error.problem}{trap} (arm {arm_label})")
-
-
-def _trap(sweep: Sweep, value: object, problem: str) -> str:
-    """What a person who wrote `value` probably meant."""
-    if isinstance(value, bool) and problem.startswith("unknown") and "quotes" not in problem:
-        return "; YAML reads on, off, yes and no as true and false: put the word in quotes"
-    names = {line.name for line in sweep.lines} | {axis.name for axis in sweep.axes}
-    if isinstance(value, str) and value in names and "unknown" not in problem:
-        return f"; an expression begins with '=': write ={value}"
-    return ""
-
-
-def _culprit(writes: Sequence[Write], error: ConfigError) -> Write:
-    """The deepest write at or above the key, else the last below it that the message names."""
-    full = (*error.path, *error.problem.split()[0].split("."))
-    paths = [(tuple(w.path.split(".")), w) for w in reversed(writes)]
-    above = [(p, w) for p, w in paths if full[: len(p)] == p]
-    if above:
-        return max(above, key=lambda pair: len(pair[0]))[1]
-    below = [(p, w) for p, w in paths if p[: len(error.path)] == error.path]
-    named = [w for p, w in below if p[-1] in error.problem]
-    return named[0] if named else below[0][1] if below else paths[0][1]
-
-
-def _spot(sweep: Sweep, write: Write, error: ConfigError) -> str:
-    rest = error.path[len(write.path.split(".")) :]
-    return sweep.document.where((*write.at, *rest))

@@ -2,28 +2,60 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+from typing import Any
 
-from detcore.config import CODE_VERSION, Config, identity_dict, to_dict
+from detcore.config import CODE_VERSION, Config, identity_of, to_dict
 
 
-def cell_id(config: Config, data_fingerprint: str) -> str:
+class Texts:
+    """Parts of configs as they enter a hash. The cells of a sweep share most of theirs (the same
+    objects), and each is written out once."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, tuple[object, str]] = {}
+
+    def of(self, name: str, part: Any) -> str:
+        """`"optim":{...}`"""
+        known = self._texts.get(id(part))
+        if known is None:
+            text = f"{_json(name)}:{_json(identity_of(name, part))}"
+            known = self._texts[id(part)] = part, text  # as long as it is kept, its id is its own
+        return known[1]
+
+
+def cell_id(config: Config, data_fingerprint: str, texts: Texts | None = None) -> str:
     """12 hex digits (48 bits) from the config and its seed, the data's content, the code version.
 
     `runtime`, resources, names and notes are not in it, nor where the data lies: sweeps that share
     an arm share its id.
     """
-    return _digest([CODE_VERSION, data_fingerprint, config.seed, identity_dict(config)])
+    seed = _json(config.seed)
+    whole = _object([*_parts(config, texts or Texts()), f'"seed":{seed}'])
+    return _digest(f"[{_json(CODE_VERSION)},{_json(data_fingerprint)},{seed},{whole}]")
 
 
-def arm_key(config: Config) -> str:
+def arm_key(config: Config, texts: Texts | None = None) -> str:
     """Equal for two configs that train the same thing apart from the seed. Two folders of data
     count as different here, before anyone has looked into them."""
-    rest = {k: v for k, v in identity_dict(config).items() if k != "seed"}
-    return _digest([rest, to_dict(config.data.source)])
+    rest = _object(_parts(config, texts or Texts()))
+    return _digest(f"[{rest},{_json(to_dict(config.data.source))}]")
 
 
-def _digest(content: object) -> str:
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+def _parts(config: Config, texts: Texts) -> list[str]:
+    names = [f.name for f in dataclasses.fields(config) if f.name not in ("runtime", "seed")]
+    return [texts.of(name, getattr(config, name)) for name in names]
+
+
+def _object(members: list[str]) -> str:
+    return "{" + ",".join(sorted(members)) + "}"
+
+
+def _json(content: object) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

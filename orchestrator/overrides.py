@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from detcore.config import Config, nearest
-from orchestrator.axes import Axis, Write, check_config_path, leaves
+from orchestrator.axes import Axis, Level, Write, check_config_path, leaves
 from orchestrator.document import KEYS, Document, SweepError, lay, part, split_argument
 
 COMMAND_LINE = "command line"  # the first key of what is written there
@@ -137,14 +137,11 @@ def check_collisions(
 ) -> None:
     """No setting is written twice by axes and `set`; none that an axis varies is overridden."""
     by_axis: dict[str, str] = {}
-    for axis in axes:
-        mine: dict[str, str] = {}
-        for write in (w for level in axis.levels for w in level.writes):
-            for leaf in sorted(leaves(write.path, write.value)):
-                if leaf in by_axis:
-                    raise document.error(write.at, _twice(leaf, by_axis[leaf], write.who))
-                mine[leaf] = write.who
-        by_axis |= mine
+    for axis in (a for a in axes if a.when is None):
+        by_axis |= _claimed(document, axis, by_axis)
+    always = dict(by_axis)
+    for axis in (a for a in axes if a.when is not None):  # two of these may exclude each other
+        by_axis |= _claimed(document, axis, always)
     taken = dict(by_axis)
     for write in writes:
         for leaf in sorted(leaves(write.path, write.value)):
@@ -156,6 +153,27 @@ def check_collisions(
         for leaf, axis_name in sorted(by_axis.items()):
             if any(leaf == w or leaf.startswith(f"{w}.") for w in written):
                 raise SweepError(f"{write.who}: {_twice(leaf, axis_name, 'this argument')}")
+
+
+def check_conditional(document: Document, levels: Iterable[Level]) -> None:
+    """No setting is written twice by the axes of one arm: conditional axes may write the same one
+    if no arm has both."""
+    taken: dict[str, str] = {}
+    for write in (w for level in levels for w in level.writes):
+        for leaf in leaves(write.path, write.value):
+            if taken.setdefault(leaf, write.who) != write.who:
+                raise document.error(write.at, _twice(leaf, taken[leaf], write.who))
+
+
+def _claimed(document: Document, axis: Axis, taken: Mapping[str, str]) -> dict[str, str]:
+    """The settings that an axis writes; an error if one is `taken`."""
+    mine: dict[str, str] = {}
+    for write in (w for level in axis.levels for w in level.writes):
+        for leaf in sorted(leaves(write.path, write.value)):
+            if leaf in taken:
+                raise document.error(write.at, _twice(leaf, taken[leaf], write.who))
+            mine[leaf] = write.who
+    return mine
 
 
 def _twice(leaf: str, first: str, second: str) -> str:

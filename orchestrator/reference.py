@@ -5,7 +5,7 @@ A reference file holds the numbers; a sweep says which arm repeats which row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 from detcore.config import YamlError, nearest, read_yaml
 from detcore.result import METRICS
 from orchestrator.axes import Axis, Label, text_of
-from orchestrator.document import Document
+from orchestrator.conditions import Choice
+from orchestrator.document import Document, KeyPath
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,11 @@ class Reference:
 
 
 def read_reference(
-    document: Document, file: Path, axes: Sequence[Axis], baseline: Mapping[str, Label]
+    document: Document, file: Path, axes: Sequence[Axis], resolve: Callable[[Choice], Choice]
 ) -> Reference:
     """`reference: {file, axis}`: the levels of one axis are named like rows. `reference: {file,
-    arms}`: for a row the levels of its arm, axes left out at the baseline. Raises SweepError."""
+    arms}`: for a row the levels of its arm, axes left out at the baseline. `resolve` makes the
+    levels of an arm from those that differ from the baseline. Raises SweepError."""
     if "reference" not in document.data:
         return Reference()
     given = document.data["reference"]
@@ -70,7 +72,7 @@ def read_reference(
             raise document.error(("reference", str(key)), f"unknown key {key!r}; {hint}")
     source, known = _read_rows(document, file, given.get("file"))
     rows: dict[tuple[str, ...], Row] = {}
-    for id_, levels, at in _arms(document, given, axes, baseline, known):
+    for id_, levels, at in _arms(document, given, axes, resolve, known):
         if id_ not in known:
             raise document.error(at, f"the reference has no row {id_!r}; {nearest(id_, [*known])}")
         if levels in rows:
@@ -83,14 +85,18 @@ def _arms(
     document: Document,
     given: Mapping[str, Any],
     axes: Sequence[Axis],
-    baseline: Mapping[str, Label],
+    resolve: Callable[[Choice], Choice],
     known: Mapping[str, Row],
 ) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     """(row id, levels of its arm as text, key of the sweep) for every row that is named."""
     by_name = {axis.name: axis for axis in axes}
 
-    def levels(changed: Mapping[str, Label]) -> tuple[str, ...]:
-        return tuple(text_of(changed.get(axis.name, baseline[axis.name])) for axis in axes)
+    def levels(changed: Choice, at: KeyPath) -> tuple[str, ...]:
+        chosen = resolve(changed)
+        for name, level in chosen.items():
+            if level is None:
+                raise document.error(at, f"axis {name} needs a level here, or in `baseline`")
+        return tuple(text_of(level.label) for level in chosen.values() if level)
 
     out = []
     if "axis" in given:
@@ -99,7 +105,7 @@ def _arms(
             raise document.error(at, f"unknown axis {name!r}; {nearest(str(name), [*by_name])}")
         for level in by_name[name].levels:
             if text_of(level.label) in known:
-                out.append((text_of(level.label), levels({name: level.label}), level.at))
+                out.append((text_of(level.label), levels({name: level}, at), level.at))
     arms = given.get("arms", {})
     if not isinstance(arms, dict):
         raise document.error(("reference", "arms"), f"must map rows to arms, is {arms!r}")
@@ -107,7 +113,7 @@ def _arms(
         at2 = ("reference", "arms", str(id_))
         if not isinstance(arm, dict):
             raise document.error(at2, f"must map axes to levels, is {arm!r}")
-        changed: dict[str, Label] = {}
+        changed: Choice = {}
         for name, label in arm.items():
             if name not in by_name:
                 raise document.error(
@@ -117,8 +123,8 @@ def _arms(
             if found is None:
                 hint = nearest(str(label), by_name[name].labels())
                 raise document.error((*at2, name), f"unknown level {label!r}; {hint}")
-            changed[name] = found.label
-        out.append((str(id_), levels(changed), at2))
+            changed[name] = found
+        out.append((str(id_), levels(changed, at2), at2))
     return out
 
 

@@ -14,10 +14,19 @@ from typing import Any, Literal
 from detcore.config import Config, ConfigError, from_dict, nearest
 from detcore.result import METRICS
 from orchestrator.axes import Axis, Label, Write, read_axes, read_set
+from orchestrator.conditions import (
+    Choice,
+    conditional_axes,
+    read_baseline,
+    read_conditions,
+    resolved,
+)
 from orchestrator.derive import Line, names_of, read_lines, read_resource
+from orchestrator.design import Block, read_design
 from orchestrator.document import KEYS, Document, KeyPath, SweepError, read_document
 from orchestrator.overrides import check_collisions, is_replaced, with_arguments, with_profile
 from orchestrator.reference import Reference, read_reference
+from orchestrator.rules import Claim, Rule, read_claims, read_rules
 
 __all__ = ["Failure", "Metric", "Sweep", "SweepError", "load_sweep"]
 
@@ -57,12 +66,16 @@ class Sweep:
     question: str
     base: Config
     axes: tuple[Axis, ...]
-    baseline: dict[str, Label]  # axis name -> label, every axis
+    conditional: tuple[Axis, ...]  # the axes with a `when`, each after those that it reads
+    baseline: dict[str, Label]  # axis name -> label, every axis, `-` for one it does not have
+    defaults: Choice  # what `baseline` names: the level of an axis that a block leaves out
     reference: Reference  # rows of another report that arms repeat
     metric: Metric
     seeds: tuple[int, ...]
     failure: Failure
-    design: tuple[tuple[str, ...], ...]  # blocks; each the axes of one full factorial
+    design: tuple[Block, ...]
+    rules: tuple[Rule, ...]  # `exclude`
+    claims: tuple[Claim, ...]  # `assert`
     lines: tuple[Line, ...]  # `derive` and `workers`, in an order in which they can be computed
     cpus_per_worker: Line
     gpus_per_worker: Line
@@ -89,8 +102,11 @@ def load_sweep(
     document, config_writes = with_arguments(document, overrides, Path(data) if data else None)
     _check_keys(document)
     axes = read_axes(document, lambda at, given: _read_base(document, file, at, given))
+    axes = read_conditions(document, axes)
+    conditional = conditional_axes(document, axes)
     base = _base(document, file)
-    baseline = _baseline(document, axes)
+    defaults, baseline = read_baseline(document, axes, conditional)
+    seeds = _seeds(document)
     lines = read_lines(document, axes, base.train.workers)
     known = names_of(axes) | {line.name for line in lines}
     writes = read_set(document, known)
@@ -102,12 +118,21 @@ def load_sweep(
         question=_question(document),
         base=base,
         axes=axes,
-        baseline=baseline,
-        reference=read_reference(document, file, axes, baseline),
+        conditional=conditional,
+        baseline={name: level.label for name, level in baseline.items() if level},
+        defaults=defaults,
+        reference=read_reference(
+            document,
+            file,
+            axes,
+            lambda changed: resolved(document, axes, conditional, {**defaults, **changed}),
+        ),
         metric=_metric(document),
-        seeds=_seeds(document),
+        seeds=seeds,
         failure=_section(document, Failure, "failure"),
-        design=_design(document, axes),
+        design=read_design(document, axes, baseline, seeds),
+        rules=read_rules(document, lines, known),
+        claims=read_claims(document, known),
         lines=lines,
         cpus_per_worker=read_resource(document, "cpus_per_worker", 1, known),
         gpus_per_worker=read_resource(document, "gpus_per_worker", 0, known),
@@ -211,56 +236,3 @@ def _seeds(document: Document) -> tuple[int, ...]:
         if seed in seeds[:i]:
             raise document.error((*at, str(i)), f"seed {seed} is given twice")
     return tuple(seeds)
-
-
-def _baseline(document: Document, axes: Sequence[Axis]) -> dict[str, Label]:
-    if "baseline" not in document.data:
-        return {axis.name: axis.levels[0].label for axis in axes}
-    given = document.data["baseline"]
-    if not isinstance(given, dict):
-        raise document.error(("baseline",), f"must map every axis to a level, is {given!r}")
-    names = [axis.name for axis in axes]
-    for key in given:
-        if key not in names:
-            raise document.error(
-                ("baseline", str(key)), f"unknown axis {key!r}; {nearest(str(key), names)}"
-            )
-    out: dict[str, Label] = {}
-    for axis in axes:
-        if axis.name not in given:
-            raise document.error(
-                ("baseline",), f"axis {axis.name} is missing; choices: {', '.join(axis.labels())}"
-            )
-        level = axis.level(given[axis.name])
-        if level is None:
-            hint = nearest(str(given[axis.name]), axis.labels())
-            raise document.error(
-                ("baseline", axis.name), f"unknown level {given[axis.name]!r}; {hint}"
-            )
-        out[axis.name] = level.label
-    return out
-
-
-def _design(document: Document, axes: Sequence[Axis]) -> tuple[tuple[str, ...], ...]:
-    names = [axis.name for axis in axes]
-    blocks = document.data.get("design", [{"factorial": names}])
-    if not isinstance(blocks, list) or not blocks:
-        raise document.error(("design",), f"must be a list of blocks, is {blocks!r}")
-    out = []
-    for i, block in enumerate(blocks):
-        at = ("design", str(i))
-        if not isinstance(block, dict) or set(block) != {"factorial"}:
-            raise document.error(at, f"must be {{factorial: [axes]}}, is {block!r}")
-        chosen = block["factorial"]
-        if not isinstance(chosen, list) or not chosen:
-            raise document.error((*at, "factorial"), f"must be a list of axes, is {chosen!r}")
-        for j, name in enumerate(chosen):
-            if name not in names:
-                raise document.error(
-                    (*at, "factorial", str(j)),
-                    f"unknown axis {name!r}; {nearest(str(name), names)}",
-                )
-            if name in chosen[:j]:
-                raise document.error((*at, "factorial", str(j)), f"axis {name} is given twice")
-        out.append(tuple(chosen))
-    return tuple(out)

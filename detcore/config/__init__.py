@@ -1,7 +1,7 @@
 """What a training run is made of: typed settings, read from YAML with errors that name file, line,
 key and choices."""
 
-from detcore.config.identity import CODE_VERSION, identity_dict
+from detcore.config.identity import CODE_VERSION, identity_dict, identity_of
 from detcore.config.load import (
     ConfigError,
     check_path,
@@ -23,6 +23,7 @@ __all__ = [
     "check_path",
     "from_dict",
     "identity_dict",
+    "identity_of",
     "merge",
     "nearest",
     "read_yaml",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from functools import lru_cache
 from pathlib import Path
@@ -19,16 +20,20 @@ def identity_dict(config: Config) -> dict[str, Any]:
     """The part of `config` that decides its result: all but `runtime`. Where the data lies does not
     count (its content does: callers add a data fingerprint), so the paths of a COCO folder are left
     out."""
-    out = to_dict(config)
-    assert isinstance(out, dict)
-    del out["runtime"]
-    backbone = out["model"]["backbone"]
-    if Path(backbone.get("weights", "none")).is_file():  # what is in the file counts, not its name
-        file = Path(backbone["weights"])
-        backbone["weights"] = _digest_of(file, file.stat().st_mtime_ns)
-    source = out["data"]["source"]
-    if source["kind"] == "coco":
-        out["data"]["source"] = {"kind": "coco"}
+    names = [f.name for f in dataclasses.fields(config) if f.name != "runtime"]
+    return {name: identity_of(name, getattr(config, name)) for name in names}
+
+
+def identity_of(name: str, part: Any) -> Any:
+    """The entry `name` of `identity_dict`, from that part of a config."""
+    out = to_dict(part)
+    if name == "model":
+        backbone = out["backbone"]
+        file = Path(backbone.get("weights", "none"))
+        if file.is_file():  # what is in the file counts, not its name
+            backbone["weights"] = _digest_of(file, file.stat().st_mtime_ns)
+    if name == "data" and out["source"]["kind"] == "coco":
+        out["source"] = {"kind": "coco"}
     return out
 
 

@@ -33,10 +33,15 @@ def nearest(word: str, choices: list[str]) -> str:
     return f"{hint}choices: {', '.join(choices)}"
 
 
-def from_dict(cls: type[T], data: Any, path: Path = ()) -> T:
+Memo = dict[tuple[int, int], tuple[Any, Any]]
+"""Mappings that have been read before, by identity, and what became of each."""
+
+
+def from_dict(cls: type[T], data: Any, path: Path = (), memo: Memo | None = None) -> T:
     """Build `cls` from `data`; raises ConfigError for an unknown key, a wrong type or a value out
-    of range."""
-    value = _convert(cls, data, path)
+    of range. With `memo`, a mapping that it has met in an earlier call, the same object and not
+    changed since, becomes the same component again."""
+    value = _convert(cls, data, path, memo)
     assert isinstance(value, cls)
     return value
 
@@ -127,9 +132,10 @@ def _is_union(hint: Any) -> bool:
     return get_origin(hint) in (Union, types.UnionType)
 
 
-def _dataclasses_in(hint: Any) -> list[type]:
+@cache
+def _dataclasses_in(hint: Any) -> tuple[type, ...]:
     members = get_args(hint) if _is_union(hint) else (hint,)
-    return [m for m in members if dataclasses.is_dataclass(m) and isinstance(m, type)]
+    return tuple(m for m in members if dataclasses.is_dataclass(m) and isinstance(m, type))
 
 
 def _kinds(cls: type) -> tuple[str, ...]:
@@ -137,7 +143,12 @@ def _kinds(cls: type) -> tuple[str, ...]:
     return get_args(hint) if hint is not None else ()
 
 
-def _convert(hint: Any, data: Any, path: Path) -> Any:
+@cache
+def _by_kind(members: tuple[type, ...]) -> dict[str, type]:
+    return {k: m for m in members for k in _kinds(m)}
+
+
+def _convert(hint: Any, data: Any, path: Path, memo: Memo | None) -> Any:
     if hint is float and isinstance(data, int) and not isinstance(data, bool):
         if abs(data) > 1e300:
             raise ConfigError(path, "the number is too large")
@@ -149,15 +160,22 @@ def _convert(hint: Any, data: Any, path: Path) -> Any:
     if get_origin(hint) is tuple:
         if not isinstance(data, list | tuple):
             raise ConfigError(path, f"must be {type_name(hint)}, is {data!r}")
-        return tuple(_convert(get_args(hint)[0], v, (*path, str(i))) for i, v in enumerate(data))
+        inner = get_args(hint)[0]
+        return tuple(_convert(inner, v, (*path, str(i)), memo) for i, v in enumerate(data))
     if members := _dataclasses_in(hint):
         if data is None and type(None) in get_args(hint):
             return None
-        return _component(members, data, path)
+        if memo is None or not isinstance(data, Mapping):
+            return _component(members, data, path, memo)
+        key = (id(hint), id(data))
+        if key not in memo:
+            # kept with `data`, whose identity is its own as long as it is there
+            memo[key] = data, _component(members, data, path, memo)
+        return memo[key][1]
     if _is_union(hint):
         if data is None and type(None) in get_args(hint):
             return None
-        return _convert(next(m for m in get_args(hint) if m is not type(None)), data, path)
+        return _convert(next(m for m in get_args(hint) if m is not type(None)), data, path, memo)
     raise TypeError(f"a config field has the type {hint!r}, which the loader does not know")
 
 
@@ -189,8 +207,8 @@ def _literal(choices: tuple[Any, ...], data: Any, path: Path) -> Any:
     )
 
 
-def _component(members: list[type], data: Any, path: Path) -> Any:
-    by_kind = {k: m for m in members for k in _kinds(m)}
+def _component(members: tuple[type, ...], data: Any, path: Path, memo: Memo | None) -> Any:
+    by_kind = _by_kind(members)
     if by_kind and isinstance(data, str | bool):
         data = {"kind": data}
     if not isinstance(data, Mapping):
@@ -214,7 +232,7 @@ def _component(members: list[type], data: Any, path: Path) -> Any:
             raise ConfigError(
                 (*path, str(key)), f"unknown key {key!r}; {nearest(str(key), sorted(hints))}"
             )
-    values = {key: _convert(hints[key], value, (*path, key)) for key, value in data.items()}
+    values = {key: _convert(hints[key], value, (*path, key), memo) for key, value in data.items()}
     try:
         return cls(**values)
     except ConfigError:

@@ -96,7 +96,12 @@ SWAPS = [
     ("base: base.yaml", "base: bose.yaml", 4, "no such file: bose.yaml; did you mean 'base.yaml'?"),
     ("base: base.yaml", "base: 3", 4, "base: must be the path of a config file, is 3"),
     # axes
-    (NORM, "  norm: {path: model.neck.norm_act, valus: [bn]}", 6, "unknown key 'valus'; choices"),
+    (
+        NORM,
+        "  norm: {path: model.neck.norm_act, valus: [bn]}",
+        6,
+        "unknown key 'valus'; did you mean 'values'? choices: path, values, when",
+    ),
     (NORM, "  norm: {path: model.nck.norm_act, values: [bn]}", 6, "did you mean 'neck'?"),
     (NORM, "  norm: {path: seed, values: [1]}", 6, "written by `seeds`"),
     (NORM, "  norm: {path: train.workers, values: [1]}", 6, "use resources.workers"),
@@ -144,7 +149,8 @@ SWAPS = [
     ("baseline: {norm", "baseline: #{norm", 13, "must map every axis to a level, is None"),
     ("[norm, lr_mult, batch]}", "[norm, lr_malt]}", 20, "unknown axis 'lr_malt'|'lr_mult'?"),
     ("[norm, lr_mult, batch]}", "[norm, norm]}", 20, "axis norm is given twice"),
-    ("{factorial: [", "{fractional: [", 20, "must be {factorial: [axes]}"),
+    ("{factorial: [", "{factorail: [", 20, "unknown key 'factorail'; did you mean 'factorial'?"),
+    ("{factorial: [", "{fractional: [", 20, "must be {resolution: V, levels: {axis: [low, high]"),
     # expressions
     ("0.01 * lr_mult", "0.01 * lr_malt", 15, "unknown name 'lr_malt'|did you mean 'lr_mult'?"),
     ("0.01 * lr_mult", "0.01 *", 15, "derive.lr: is not an expression, at column"),

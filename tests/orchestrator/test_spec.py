@@ -51,7 +51,8 @@ def test_defaults_of_a_sweep(sweep_file: Path) -> None:
     sweep = load_sweep(sweep_file)
     assert sweep.baseline == {"norm": "bn", "batch": 1}  # the first level of every axis
     assert (sweep.metric.name, sweep.metric.goal) == ("mAP", "max")
-    assert sweep.design == (("norm", "batch"),)
+    (block,) = sweep.design
+    assert (block.id, block.kind, len(block.runs)) == ("factorial", "factorial", 6)
     assert sweep.base.optim.momentum == 0.8
     assert sweep.seeds == (0, 1)
 
