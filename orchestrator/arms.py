@@ -106,7 +106,7 @@ def _split(sweep: Sweep, arms: list[Arm]) -> tuple[list[Arm], list[Excluded]]:
             )
         if reasons:
             why = "; ".join(dict.fromkeys(rule.why for rule in reasons))
-            excluded.append(Excluded(arm.label, arm.axes, why))
+            excluded.append(Excluded(arm.label, arm.axes, tuple(arm.blocks), why))
         else:
             kept.append(arm)
     for rule in sweep.rules:

@@ -22,10 +22,19 @@ from detcore.data.folder import (
     missing_files,
 )
 from orchestrator.differences import differences
-from orchestrator.expand import Cell, expand, filter_cells
+from orchestrator.expand import Cell, expansion, filter_cells
 from orchestrator.gang import Job
-from orchestrator.identity import cell_id
+from orchestrator.identity import Texts, cell_id
+from orchestrator.rules import Excluded
 from orchestrator.spec import Sweep, load_sweep
+from orchestrator.summary import (
+    aliases_json,
+    aliases_text,
+    blocks_json,
+    blocks_text,
+    excluded_json,
+    excluded_text,
+)
 from orchestrator.table import Row, Table, make_table
 
 if TYPE_CHECKING:
@@ -53,6 +62,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     everything: tuple[Planned, ...] = ()  # the cells of the whole sweep, also those `only` left out
     variant: str = ""  # equal for starts with the same profile, data and settings
+    excluded: tuple[Excluded, ...] = ()  # arms of the design that a rule leaves out
 
     @property
     def ids(self) -> list[str]:
@@ -65,10 +75,15 @@ class Plan:
 
     @property
     def axes(self) -> dict[str, list[Any]]:
-        """The levels that occur, in the order of the sweep file."""
+        """The levels that occur, in the order of the sweep file; then what stands in for one."""
         there = {name: {p.cell.axes[name] for p in self.cells} for name in self.cells[0].cell.axes}
         return {
-            axis.name: [v.label for v in axis.levels if v.label in there[axis.name]]
+            axis.name: [
+                level.label
+                for level in (*axis.levels, axis.absent, axis.unset)
+                if level.label in there[axis.name]
+                and (level in axis.levels or axis.when is not None)
+            ]
             for axis in self.sweep.axes
         }
 
@@ -137,6 +152,9 @@ class Plan:
                 for row in [self.sweep.reference.of(list(p.cell.axes.values()))]
             ],
             "reference": self.sweep.reference.source,
+            "blocks": blocks_json(self.sweep.design, [p.cell for p in self.cells]),
+            "excluded": excluded_json(self.excluded),
+            "aliases": aliases_json(self.sweep.design, self.excluded),
         }
 
     @cached_property
@@ -169,8 +187,17 @@ class Plan:
             f"{p.id}  {p.cell.label:<{width}}  {_size(p.cell)}  {self.status(p)}"
             for p in self.cells
         ]
-        text = [self.headline(), "", *lines, "", *self._arms()]
-        return "\n".join([*text, *(["", *self.notes] if self.notes else [])])
+        sections = [self.headline().splitlines(), lines, *self._design(), self._arms(), self.notes]
+        return "\n\n".join("\n".join(section) for section in sections if section)
+
+    def _design(self) -> list[list[str]]:
+        """What there is to say of a design that is not simply every combination."""
+        blocks, cells = self.sweep.design, [p.cell for p in self.cells]
+        return [
+            blocks_text(blocks, cells) if "design" in self.sweep.document.data else [],
+            excluded_text(self.excluded, self.sweep.baseline),
+            aliases_text(blocks, self.excluded),
+        ]
 
     def _arms(self) -> list[str]:
         """Each arm with the settings in which it differs from the baseline, and the row it
@@ -187,7 +214,8 @@ class Plan:
                 score = f"  [{row.id} {row.label}: {metric} {row.score(metric)}]"
             changed = self.differences(cell)
             what = "baseline" if cell.axes == self.sweep.baseline else "no setting differs"
-            lines.append(f"  {cell.arm_label}{score}")
+            called = f"  {cell.name!r}" if cell.name else ""
+            lines.append(f"  {cell.arm_label}{called}{score}")
             lines.append("      " + ("; ".join(f"{p} {v}" for p, v in changed.items()) or what))
         return lines
 
@@ -210,15 +238,17 @@ def make_plan(
     not those of the real run.
     """
     sweep = load_sweep(file, profile=profile, overrides=overrides, data=data)
-    everything = expand(sweep)
+    expanded = expansion(sweep)
+    everything = expanded.cells
     chosen = everything if only is None else filter_cells(everything, only)
     known: dict[Any, str] = {}
     by_hand = data is not None  # then it must be there, also for a dry run
     notes = _fingerprint(chosen, need_data or by_hand, known)
     notes += _check_images(chosen, need_data, known)
     _fingerprint(everything, False, known)
+    texts = Texts()
     planned = {
-        id(c): Planned(cell_id(c.config, print_), c, print_)
+        id(c): Planned(cell_id(c.config, print_, texts), c, print_)
         for c in everything
         for print_ in [known[c.config.data.source]]
     }
@@ -229,6 +259,7 @@ def make_plan(
         notes=tuple(notes),
         everything=tuple(planned.values()),
         variant=_variant(profile, data, overrides),
+        excluded=tuple(expanded.excluded),
     )
 
 
@@ -239,7 +270,8 @@ def table_of(plan: Plan, rows: Sequence[Row]) -> Table:
         arm: f"{row.id}: {row.score(sweep.metric.name)}"
         for arm, row in sweep.reference.rows.items()
     }
-    return make_table(rows, plan.axes, sweep.metric.name, sweep.baseline, sweep.name, scores)
+    table = make_table(rows, plan.axes, sweep.metric.name, sweep.baseline, sweep.name, scores)
+    return replace(table, notes=(*table.notes, *excluded_text(plan.excluded, sweep.baseline)))
 
 
 def _fingerprint(cells: Iterable[Cell], need_data: bool, known: dict[Any, str]) -> list[str]:

@@ -38,6 +38,7 @@ class Excluded:
 
     label: str
     axes: Mapping[str, Label]
+    blocks: tuple[str, ...]  # those that ask for it
     why: str
 
 

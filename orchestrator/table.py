@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,10 +82,12 @@ def make_table(
     for row in rows:
         arms.setdefault(_arm(row.axes, axes), []).append(row)
     base = _arm(baseline, axes) if baseline is not None else None
-    order = [_arm(levels, axes) for levels in _product(axes)]
-    order += [arm for arm in arms if arm not in order]  # a level that `axes` does not list
+    order = sorted(arms, key=_position(axes))
     names = list(axes)
-    levels = dict.fromkeys(arm[names.index(across)] for arm in order) if across else {metric: None}
+    levels: dict[str, None] = {metric: None}
+    if across:
+        levels = dict.fromkeys(str(level) for level in axes[across])
+        levels |= dict.fromkeys(arm[names.index(across)] for arm in order)
     if reference and not across:
         levels[REPORT] = None
     lines: dict[tuple[str, ...], dict[str, Entry]] = {}
@@ -243,11 +245,16 @@ def _deviation(values: Sequence[float]) -> float:
     return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
 
 
-def _product(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    out: list[dict[str, Any]] = [{}]
-    for name, levels in axes.items():
-        out = [{**arm, name: level} for arm in out for level in levels]
-    return out
+def _position(axes: Mapping[str, Sequence[Any]]) -> Callable[[tuple[str, ...]], Any]:
+    """Orders arms as the levels of `axes` are; a level that `axes` does not list comes last."""
+    places = [{str(v): i for i, v in enumerate(levels)} for levels in axes.values()]
+
+    def position(arm: tuple[str, ...]) -> Any:
+        found = [place.get(level, len(place)) for place, level in zip(places, arm, strict=True)]
+        unlisted = any(level not in place for place, level in zip(places, arm, strict=True))
+        return unlisted, found
+
+    return position
 
 
 def _arm(levels: Mapping[str, Any], axes: Iterable[str]) -> tuple[str, ...]:

@@ -100,7 +100,7 @@ SWAPS = [
         NORM,
         "  norm: {path: model.neck.norm_act, valus: [bn]}",
         6,
-        "unknown key 'valus'; did you mean 'values'? choices: path, values, when",
+        "unknown key 'valus'; did you mean 'values'?",
     ),
     (NORM, "  norm: {path: model.nck.norm_act, values: [bn]}", 6, "did you mean 'neck'?"),
     (NORM, "  norm: {path: seed, values: [1]}", 6, "written by `seeds`"),

@@ -53,7 +53,8 @@ def test_a_dry_run_shows_the_cells_and_makes_nothing(folder: Path) -> None:
     done = run(folder, "--dry-run", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     plan = json.loads(done.stdout)
-    assert list(plan) == ["sweep", "question", "baseline", "cells", "reference"]
+    first = ["sweep", "question", "baseline", "cells", "reference"]
+    assert list(plan) == [*first, "blocks", "excluded", "aliases"]
     assert plan["sweep"] == "small"
     assert plan["question"] == "Is it?"
     assert plan["baseline"] == {"norm": "bn", "batch": 1}
