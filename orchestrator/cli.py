@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, RenderableType
 
@@ -64,3 +67,28 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", type=Path, metavar="DIR", help="trained on this COCO-format folder instead")
     add("--set", action="append", default=[], metavar="a.b=c", help="a changed setting; repeatable")
     add("--only", metavar="EXPR", help="only these cells, e.g. \"norm == 'gn'\"")
+
+
+def add_cell_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which cell; a label need not be quoted."""
+    parser.add_argument(
+        "cell",
+        nargs="+",
+        metavar="CELL",
+        help="an id or the beginning of one, a label (norm=gn seed=0), or an MLflow run id",
+    )
+
+
+def to_json(data: Any) -> str:
+    """Standard JSON: what is no number there (NaN, infinity) is its name, a text."""
+    return json.dumps(_plain(data), indent=1)
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {str(key): _plain(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_plain(value) for value in data]
+    if isinstance(data, float) and not math.isfinite(data):
+        return str(data)
+    return data

@@ -181,8 +181,8 @@ def _elsewhere(attempt: Attempt, plan: Plan) -> str:
 
 
 def _fault(status: Status, row: Row) -> str:
-    number = status.attempts[row.id].number
-    return f"{row.label}: {row.outcome} (attempt {number}): {row.reason}"
+    number, reason = status.attempts[row.id].number, row.reason.partition("\n")[0]
+    return f"{row.label}: {row.outcome} (attempt {number}): {reason}"
 
 
 def _part(counts: Counter[str], kinds: Sequence[str]) -> tuple[int, str]:
