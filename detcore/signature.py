@@ -15,7 +15,7 @@ import hashlib
 import itertools
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +28,8 @@ from torch import Tensor
 from detcore.config import Config, from_dict, to_dict
 from detcore.config.schema import Data
 from detcore.data.coco import CocoSplit, open_split
-from detcore.data.loader import eval_batches, train_batches
+from detcore.data.loader import train_batches
+from detcore.data.transforms import input_size
 from detcore.detectors import Detector, build_detector
 from detcore.distributed import Gang
 from detcore.train import build_optimizer
@@ -45,8 +46,9 @@ def signature(config: Config) -> Signature:
     `training`: what is set for optimiser, schedule, steps, batch, precision, evaluation, the choice
     of detections, weights by name, and how often images are flipped and stitched. `losses`: of a
     fixed batch with many boxes, in training. `parameters`: names, shapes, sizes and optimiser
-    groups of all weights, and the running statistics after that batch. `batches`: the first ones of
-    a rank. `evaluation`: the first image as it is evaluated. Raises ValueError as training would.
+    groups of all weights, and the running statistics after that batch. `data`: all images, boxes
+    and input sizes. `batches`: pixels and boxes of a rank's first ones. Raises ValueError as
+    training would.
     """
     split = open_split(config.data, "train")
     num_classes = len(split.category_ids)
@@ -58,8 +60,8 @@ def signature(config: Config) -> Signature:
         "training": _digest(_as_set(config)),
         "parameters": _digest(_parameters(detector, config)),
         "losses": _digest(losses),
+        "data": _digest(_data(config, (split, open_split(config.data, "val")))),
         "batches": _first_batches(split, config),
-        "evaluation": _evaluation(config.data),
     }
 
 
@@ -154,15 +156,28 @@ def fixed_batch(num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
     return images, boxes, labels
 
 
+def _data(config: Config, splits: Sequence[CocoSplit]) -> Any:
+    """Everything the settings make of the annotations: which images, which boxes, how large each
+    image becomes. A sample of images would miss what is rare."""
+    out: list[Any] = []
+    cfg = config.data.input
+    for split in splits:
+        for table in (split.image_ids, split.starts, split.boxes, split.labels):
+            out.append(hashlib.sha256(table.tobytes()).hexdigest())
+    for split, sides, cap in (
+        (splits[0], cfg.train_short_sides, cfg.train_max_side),
+        (splits[1], (cfg.eval_short_side,), cfg.eval_max_side),
+    ):
+        sizes = sorted({(height, width) for height, width in split.sizes.tolist()})
+        out += [
+            [input_size(h, w, side, cap, cfg.fit, cfg.align) for h, w in sizes] for side in sides
+        ]
+    return [*out, cfg.pad_multiple]
+
+
 def _first_batches(split: CocoSplit, config: Config) -> str:
     batch = config.train.batch_per_gpu
     return _batches(_Key(config.data, batch, split), -(-IMAGES // batch))
-
-
-def _evaluation(data: Data) -> str:
-    val = open_split(data, "val")
-    looks = eval_batches(val, data, batch=1, rank=0, world=len(val), workers=0)
-    return _pixels(itertools.islice(looks, 1))
 
 
 class _Key:

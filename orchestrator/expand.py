@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from detcore.config import Config, ConfigError, from_dict, set_path, to_dict
+from detcore.config import Config, ConfigError, Memo, from_dict, set_path, to_dict
 from orchestrator.arms import Arm, arms_of, scope_for
 from orchestrator.axes import Label, Level, Write, filled, text_of, tidy
 from orchestrator.conditions import hint
@@ -142,12 +142,22 @@ class _Shared:
         levels = (level for axis in sweep.axes for level in axis.levels)
         bases = [sweep.base, *(level.base for level in levels if level.base)]
         self.bases: dict[int, Mapping[str, Any]] = {id(base): to_dict(base) for base in bases}
-        self.parts: dict[Any, Any] = {}  # settings that many cells share, as `from_dict` made them
+        self.parts: Memo = {}  # settings that many cells share, as `from_dict` made them
+        self.interned: dict[tuple[str, str], Any] = {}
         computed = [line.expr for line in (sweep.cpus_per_worker, sweep.gpus_per_worker)]
         computed += [claim.expr for claim in sweep.claims]
         computed += [line.expr for line in sweep.lines]
         computed += [expr for write in sweep.writes for expr in exprs_in(write.value)]
         self.by_seed = any(reads_seed(sweep.lines, expr.names) for expr in computed)
+
+    def alike(self, data: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+        """`data` with equal sections as the same objects, so that each is read and hashed once."""
+        return {
+            name: part
+            if part is base.get(name)
+            else self.interned.setdefault((name, repr(part)), part)
+            for name, part in data.items()
+        }
 
 
 def exprs_in(value: Any) -> Iterator[Expr]:
@@ -192,15 +202,17 @@ def _config(sweep: Sweep, shared: _Shared, arm: Arm, seed: int) -> tuple[Config,
     writes = [w for level in arm.levels for w in level.writes] + [
         Write(w.path, _filled(sweep, w, scope, arm.label), w.at, w.who) for w in sweep.writes
     ]
-    writes.sort(key=lambda w: w.path.count("."))  # a component first, then settings inside it
+    # a component first, then settings inside it; x.kind is as much as x
+    writes.sort(key=lambda w: w.path.removesuffix(".kind").count("."))
     writes += sweep.overrides
     writes.append(Write("train.workers", resources.workers, ("resources", "workers"), "resources"))
     base = next((level.base for level in arm.levels if level.base), sweep.base)
-    data: Mapping[str, Any] = {**shared.bases[id(base)], "seed": seed}
+    start = shared.bases[id(base)]
+    data: Mapping[str, Any] = {**start, "seed": seed}
     for write in writes:
         data = _written(data, write)
     try:
-        return from_dict(Config, data, memo=shared.parts), resources
+        return from_dict(Config, shared.alike(data, start), memo=shared.parts), resources
     except ConfigError as error:
         raise explained(sweep, writes, error, arm) from None
 

@@ -24,7 +24,7 @@ from orchestrator.axes import text_of
 from orchestrator.differences import differences
 from orchestrator.expand import Cell
 from orchestrator.identity import arm_key
-from orchestrator.plan import Plan
+from orchestrator.plan import ABSENT, Plan
 from orchestrator.spec import SweepError
 
 MOST_ARMS = 128
@@ -60,12 +60,14 @@ def check_effects(plan: Plan) -> str:
 
 
 def _arms(plan: Plan) -> list[Cell]:
-    """One cell of the baseline and of every arm with something to do, in the order of the plan."""
+    """One cell of the baseline and of every arm with something to do, in the order of the plan. A
+    baseline that is left out and whose data are absent is not asked for."""
     todo = {planned.cell.arm_label for planned in plan.todo}
-    everything = (planned.cell for planned in plan.whole().cells)
     arms: dict[str, Cell] = {}
-    for cell in everything:
-        if cell.arm_label in todo or cell.axes == plan.sweep.baseline:
+    for planned in plan.whole().cells:
+        cell = planned.cell
+        is_baseline = cell.axes == plan.sweep.baseline and planned.fingerprint != ABSENT
+        if cell.arm_label in todo or is_baseline:
             arms.setdefault(cell.arm_label, cell)
     return list(arms.values())
 
@@ -85,8 +87,8 @@ def _without_effect(plan: Plan, one: Cell, other: Cell) -> SweepError:
     return plan.sweep.document.error(
         ("axes", differing[0]),
         f"{what}: the arms {one.arm_label!r} and {other.arm_label!r} differ in their settings "
-        f"({settings}) and do the same: equal parameters, losses on a fixed batch, first "
-        "batches and evaluation",
+        f"({settings}) and do the same: equal parameters, losses on a fixed batch, data and "
+        "first batches",
     )
 
 

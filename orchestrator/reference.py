@@ -5,6 +5,7 @@ A reference file holds the numbers; a sweep says which arm repeats which row.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,10 @@ def read_reference(
             hint = nearest(str(key), ["file", "axis", "arms"])
             raise document.error(("reference", str(key)), f"unknown key {key!r}; {hint}")
     source, known = _read_rows(document, file, given.get("file"))
+    if not {"axis", "arms"} & set(given):
+        raise document.error(
+            ("reference",), "names no arms: give `axis`, whose levels are rows, or `arms`"
+        )
     rows: dict[tuple[str, ...], Row] = {}
     for id_, levels, at in _arms(document, given, axes, resolve, known):
         if id_ not in known:
@@ -101,11 +106,16 @@ def _arms(
     out = []
     if "axis" in given:
         name, at = given["axis"], ("reference", "axis")
-        if name not in by_name:
+        if not isinstance(name, str) or name not in by_name:
             raise document.error(at, f"unknown axis {name!r}; {nearest(str(name), [*by_name])}")
         for level in by_name[name].levels:
             if text_of(level.label) in known:
                 out.append((text_of(level.label), levels({name: level}, at), level.at))
+        if not out:
+            have = ", ".join(by_name[name].labels())
+            raise document.error(
+                at, f"no level of axis {name} ({have}) is a row; rows: {', '.join(known)}"
+            )
     arms = given.get("arms", {})
     if not isinstance(arms, dict):
         raise document.error(("reference", "arms"), f"must map rows to arms, is {arms!r}")
@@ -145,13 +155,26 @@ def _read_rows(document: Document, file: Path, name: Any) -> tuple[str, dict[str
     for id_, row in data["rows"].items():
         if not isinstance(row, dict):
             raise document.error(at, f"{path}: row {id_} must be a mapping")
-        rest = dict(row)
-        metrics = rest.pop("metrics", {})
-        if not isinstance(metrics, dict) or not metrics.keys() <= set(METRICS):
-            raise document.error(
-                at, f"{path}: the metrics of row {id_} must be of {', '.join(METRICS)}"
-            )
-        rows[str(id_)] = Row(
-            str(id_), str(rest.pop("label", id_)), metrics, rest.pop("converged", True), rest
-        )
+        try:
+            rows[str(id_)] = _row(str(id_), row)
+        except ValueError as error:
+            raise document.error(at, f"{path}: {error}") from None
     return str(data.get("source", "")), rows
+
+
+def _row(id_: str, given: Mapping[str, Any]) -> Row:
+    """Raises ValueError."""
+    rest = dict(given)
+    metrics, converged = rest.pop("metrics", {}), rest.pop("converged", True)
+    if not isinstance(metrics, dict) or not metrics.keys() <= set(METRICS):
+        raise ValueError(f"the metrics of row {id_} must be of {', '.join(METRICS)}")
+    for name, value in metrics.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{name} of row {id_} must be a number, is {value!r}")
+    if not isinstance(converged, bool):
+        raise ValueError(f"converged of row {id_} must be true or false, is {converged!r}")
+    try:
+        json.dumps(rest)
+    except TypeError:
+        raise ValueError(f"row {id_} may hold text, numbers, lists and mappings only") from None
+    return Row(id_, str(rest.pop("label", id_)), metrics, converged, rest)

@@ -107,6 +107,7 @@ def load_sweep(
     base = _base(document, file)
     defaults, baseline = read_baseline(document, axes, conditional)
     seeds = _seeds(document)
+    _check_workers(document, axes, base)
     lines = read_lines(document, axes, base.train.workers)
     known = names_of(axes) | {line.name for line in lines}
     writes = read_set(document, known)
@@ -184,6 +185,21 @@ def _base(document: Document, file: Path) -> Config:
     if "base" not in document.data:
         return Config()
     return _read_base(document, file, ("base",), document.data["base"])
+
+
+def _check_workers(document: Document, axes: Sequence[Axis], base: Config) -> None:
+    """Without `resources.workers` every cell has the workers of the sweep's base."""
+    resources = document.data.get("resources", {})
+    if isinstance(resources, dict) and "workers" in resources:
+        return
+    for level in (level for axis in axes for level in axis.levels if level.base):
+        assert level.base is not None
+        if level.base.train.workers != base.train.workers:
+            raise document.error(
+                (*level.at, "base"),
+                f"this base has train.workers {level.base.train.workers} and the sweep's base "
+                f"{base.train.workers}: say in resources.workers what a cell shall have",
+            )
 
 
 def _read_base(document: Document, file: Path, at: KeyPath, given: Any) -> Config:

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.plan import Plan, make_plan
 from orchestrator.preflight import _measure, check_effects
 from orchestrator.spec import SweepError
+from tests.detcore.data.builders import box, coco, record, write_split
 
 BASE = """
 data:
@@ -115,3 +116,23 @@ def test_what_shows_in_the_settings_is_told_by_the_plan_alone(
         plan_of(tmp_path, axis)
     with pytest.raises(SweepError, match=r"is written by axis what and by this argument"):
         plan_of(tmp_path, "{path: optim.lr, values: [1, 2]}", overrides=["optim.lr=3"])
+
+
+def test_what_is_rare_in_the_data_is_seen(tmp_path: Path) -> None:
+    """The cap of the long side binds for the last image alone."""
+    records = [record(i, (40, 40)) for i in range(1, 40)] + [record(40, (90, 30))]
+    boxes = [box(i, i, 1, [2, 2, 20, 20]) for i in range(1, 41)]
+    for split in ("train", "val"):
+        write_split(tmp_path / "data", split, coco(records, boxes))
+    axis = "{path: data.input.eval_max_side, values: [96, 300]}"
+    plan = plan_of(tmp_path, axis, data=tmp_path / "data")
+    assert check_effects(plan) == "checked: each of 2 arms takes effect"
+
+
+def test_a_baseline_left_out_needs_no_data(tmp_path: Path) -> None:
+    axis = (
+        "{values: {base: {data.source: {kind: coco, root: /nowhere}}, x: {optim.lr: 0.1}, "
+        "y: {optim.lr: 0.2}}}"
+    )
+    plan = plan_of(tmp_path, axis, only="what in ['x', 'y']")
+    assert check_effects(plan) == "checked: each of 2 arms takes effect"

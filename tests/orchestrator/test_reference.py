@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from detcore.config import Config, from_dict, set_path, to_dict
+from detcore.config import Config, from_dict, schema, set_path, to_dict
 from orchestrator.differences import differences
 from orchestrator.expand import expand
 from orchestrator.plan import make_plan
@@ -83,6 +83,9 @@ def test_a_row_is_no_part_of_an_id(tmp_path: Path) -> None:
         ("{axis: norm}", "s.yaml:6: reference.file: must be the path of a reference file"),
         ("{file: s.yaml}", "s.yaml has no `rows`"),
         ("{file: rows.yaml, axes: norm}", "unknown key 'axes'; did you mean 'axis'?"),
+        ("{file: rows.yaml}", "names no arms: give `axis`, whose levels are rows, or `arms`"),
+        ("{file: rows.yaml, axis: [norm]}", "unknown axis ['norm']"),
+        ("{file: rows.yaml, axis: batch}", "no level of axis batch (1, 2) is a row; rows: R1"),
         ("{file: rows.yaml, axis: nrm}", "unknown axis 'nrm'; did you mean 'norm'?"),
         ("{file: rows.yaml, arms: {R3: {}}}", "no row 'R3'; choices: R1, R2, gn"),
         ("{file: rows.yaml, arms: {R1: {norm: ln}}}", "unknown level 'ln'"),
@@ -99,7 +102,44 @@ def test_mistakes_are_one_line(tmp_path: Path, reference: str, told: str) -> Non
     assert str(caught.value).startswith(str(tmp_path / "s.yaml:6"))
 
 
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("{metrics: {mAP: null}}", "mAP of row R1 must be a number, is None"),
+        ("{metrics: {mAP: high}}", "mAP of row R1 must be a number, is 'high'"),
+        ("{metrics: {map: 0.3}}", "the metrics of row R1 must be of mAP, AP50"),
+        ("{converged: 'no'}", "converged of row R1 must be true or false, is 'no'"),
+        ("{when: 2020-01-01}", "row R1 may hold text, numbers, lists and mappings only"),
+        ("[1]", "row R1 must be a mapping"),
+    ],
+)
+def test_mistakes_in_the_rows_are_one_line(tmp_path: Path, row: str, told: str) -> None:
+    file = sweep(tmp_path, "reference: {file: rows.yaml, arms: {R1: {}}}\n")
+    (tmp_path / "rows.yaml").write_text(f"rows:\n  R1: {row}\n")
+    with pytest.raises(SweepError) as caught:
+        load_sweep(file)
+    assert told in str(caught.value)
+
+
 # ---------------------------------------------------------------- a base of a level's own
+
+
+def test_workers_of_two_bases_are_not_taken_for_each_other_s(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_text("train: {workers: 3, steps: 7}\n")
+    file = tmp_path / "s.yaml"
+    file.write_text("version: 1\nname: s\naxes: {a: {values: {x: {}, y: {base: b.yaml}}}}\n")
+    with pytest.raises(SweepError, match=r"this base has train.workers 3 and the sweep's base 1"):
+        load_sweep(file)
+    file.write_text(file.read_text() + "resources: {workers: 3}\n")
+    assert [c.config.train.workers for c in expand(load_sweep(file))] == [3, 3]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_kind_set_by_itself_comes_before_its_settings(tmp_path: Path, order: int) -> None:
+    lines = ["model.matcher.top_k: 5", "model.matcher.kind: atss"][::order]
+    file = sweep(tmp_path, "set: {" + ", ".join(lines) + "}\n")
+    matchers = {cell.config.model.matcher for cell in expand(load_sweep(file))}  # type: ignore[union-attr]
+    assert matchers == {schema.Atss(top_k=5)}
 
 
 def test_a_level_can_start_from_another_base(tmp_path: Path) -> None:
