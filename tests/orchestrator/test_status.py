@@ -167,6 +167,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 ) -> None:
     assert status.main(["absent.yaml"]) == 2
     assert status.main(["sweep.yaml", "--only", "nrm == 1"]) == 2
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # no patience
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{free_port()}")
     assert status.main(["sweep.yaml", "--watch"]) == 2
     said = capsys.readouterr()

@@ -164,6 +164,7 @@ def test_a_cell_that_is_not_one_is_told_in_a_line(
     line = refused(capsys, "00000000000f")
     assert "is not in MLflow, but has files in " in line
 
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # no patience
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
     assert "does not answer" in refused(capsys, faulty.id)
 
