@@ -243,12 +243,30 @@ def _written(data: Mapping[str, Any], write: Write) -> dict[str, Any]:
     """`gn` is short for `{kind: gn}`: over a `gn` of the base it keeps that one's settings."""
     if is_data(write):
         return {**data, "data": {**data["data"], "source": write.value}}
-    value, here = write.value, data
-    for key in write.path.split("."):
-        here = here.get(key, {}) if isinstance(here, Mapping) else {}
-    if isinstance(value, str) and isinstance(here, Mapping) and "kind" in here:
+    value = write.value
+    keys = write.path.split(".")
+    here: Any = data
+    for key in keys:
+        here = here.get(key, {}) if isinstance(here, dict) else {}
+    if isinstance(value, str) and isinstance(here, dict) and "kind" in here:
         value = {"kind": value}
-    return set_path(data, write.path, value)
+    if isinstance(value, dict) or keys[-1] == "kind":
+        return set_path(data, write.path, value)
+    return _put(data, keys, value) or set_path(data, write.path, value)
+
+
+def _put(data: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any] | None:
+    """`set_path` for a value that is no mapping, which is most of them, and quicker; None where a
+    key on the way is no mapping yet."""
+    out = here = dict(data)
+    for key in keys[:-1]:
+        below = here.get(key)
+        if not isinstance(below, dict):
+            return None
+        here[key] = below = dict(below)
+        here = below
+    here[keys[-1]] = value
+    return out
 
 
 def _filled(sweep: Sweep, write: Write, scope: Mapping[str, Value], arm_label: str) -> Any:

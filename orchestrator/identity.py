@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 from detcore.config import CODE_VERSION, Config, identity_of, to_dict
+
+_NAMES = [f.name for f in dataclasses.fields(Config) if f.name not in ("runtime", "seed")]
 
 
 class Texts:
@@ -19,10 +22,15 @@ class Texts:
 
     def of(self, name: str, part: Any) -> str:
         """`"optim":{...}`"""
+        return self._once(part, lambda: f"{_json(name)}:{_json(identity_of(name, part))}")
+
+    def plain(self, part: Any) -> str:
+        return self._once(part, lambda: _json(to_dict(part)))
+
+    def _once(self, part: Any, write: Callable[[], str]) -> str:
         known = self._texts.get(id(part))
         if known is None:
-            text = f"{_json(name)}:{_json(identity_of(name, part))}"
-            known = self._texts[id(part)] = part, text  # as long as it is kept, its id is its own
+            known = self._texts[id(part)] = part, write()  # its id is its own while it is kept
         return known[1]
 
 
@@ -40,21 +48,20 @@ def cell_id(config: Config, data_fingerprint: str, texts: Texts | None = None) -
 def arm_key(config: Config, texts: Texts | None = None) -> str:
     """Equal for two configs that train the same thing apart from the seed. Two folders of data
     count as different here, before anyone has looked into them."""
-    rest = _object(_parts(config, texts or Texts()))
-    return _digest(f"[{rest},{_json(to_dict(config.data.source))}]")
+    texts = texts or Texts()
+    return _digest(f"[{_object(_parts(config, texts))},{texts.plain(config.data.source)}]")
 
 
 def _parts(config: Config, texts: Texts) -> list[str]:
-    names = [f.name for f in dataclasses.fields(config) if f.name not in ("runtime", "seed")]
-    return [texts.of(name, getattr(config, name)) for name in names]
+    return [texts.of(name, getattr(config, name)) for name in _NAMES]
 
 
 def _object(members: list[str]) -> str:
     return "{" + ",".join(sorted(members)) + "}"
 
 
-def _json(content: object) -> str:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+_json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+"""Canonical: equal contents are equal texts."""
 
 
 def _digest(text: str) -> str:

@@ -4,6 +4,7 @@ key and choices."""
 from detcore.config.identity import CODE_VERSION, identity_dict, identity_of
 from detcore.config.load import (
     ConfigError,
+    Memo,
     check_path,
     from_dict,
     merge,
@@ -18,6 +19,7 @@ __all__ = [
     "CODE_VERSION",
     "Config",
     "ConfigError",
+    "Memo",
     "YamlError",
     "YamlFile",
     "check_path",
