@@ -163,14 +163,15 @@ def _convert(hint: Any, data: Any, path: Path, memo: Memo | None) -> Any:
         inner = get_args(hint)[0]
         return tuple(_convert(inner, v, (*path, str(i)), memo) for i, v in enumerate(data))
     if members := _dataclasses_in(hint):
-        if data is None and type(None) in get_args(hint):
+        optional = type(None) in get_args(hint)
+        if data is None and optional:
             return None
         if memo is None or not isinstance(data, Mapping):
-            return _component(members, data, path, memo)
+            return _component(members, data, path, memo, optional)
         key = (id(hint), id(data))
         if key not in memo:
             # kept with `data`, whose identity is its own as long as it is there
-            memo[key] = data, _component(members, data, path, memo)
+            memo[key] = data, _component(members, data, path, memo, optional)
         return memo[key][1]
     if _is_union(hint):
         if data is None and type(None) in get_args(hint):
@@ -207,13 +208,20 @@ def _literal(choices: tuple[Any, ...], data: Any, path: Path) -> Any:
     )
 
 
-def _component(members: tuple[type, ...], data: Any, path: Path, memo: Memo | None) -> Any:
+def _component(
+    members: tuple[type, ...], data: Any, path: Path, memo: Memo | None, optional: bool
+) -> Any:
     by_kind = _by_kind(members)
+    choices = ["null"] * optional + list(by_kind)
     if by_kind and isinstance(data, str | bool):
         data = {"kind": data}
     if not isinstance(data, Mapping):
         what = (
-            f"one of {', '.join(by_kind)}, or a mapping with a `kind`" if by_kind else "a mapping"
+            f"one of {', '.join(choices)}, or a mapping with a `kind`"
+            if by_kind
+            else "null or a mapping"
+            if optional
+            else "a mapping"
         )
         raise ConfigError(path, f"must be {what}, is {data!r}")
     cls = members[0]
@@ -223,7 +231,7 @@ def _component(members: tuple[type, ...], data: Any, path: Path, memo: Memo | No
         kind = data.get("kind", next(iter(by_kind)))
         if not isinstance(kind, str) or kind not in by_kind:
             raise ConfigError(
-                (*path, "kind"), f"unknown kind {kind!r}; {nearest(str(kind), list(by_kind))}"
+                (*path, "kind"), f"unknown kind {kind!r}; {nearest(str(kind), choices)}"
             )
         cls = by_kind[kind]
     hints = _hints(cls)

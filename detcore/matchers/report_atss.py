@@ -34,7 +34,8 @@ class ReportAtssMatcher:
       most. Thresholds are at most `cap`; positive from the threshold on, if above `floor` too;
       ignored if less than `margin` below the threshold and above 0.2.
     - v4: v3 that ignores none.
-    - v5: v4 with candidates only among one reference anchor of each cell. Needs nine per cell.
+    - v5: v4 with candidates only among one reference anchor of each cell. Needs nine per cell,
+      3 x 3.
 
     An anchor that overlaps several boxes equally looks at the first of them. Guessed, because the
     description does not say it: v2 applies the centre test before it picks the box, and where a box
@@ -53,14 +54,14 @@ class ReportAtssMatcher:
         centre, sides = (anchors.boxes[:, :2] + anchors.boxes[:, 2:]) / 2, boxes[:, :, None]
         inside = ((centre >= sides[..., :2]) & (centre <= sides[..., 2:])).all(dim=-1)
         open_to = inside & valid[..., None]
-        if self.cfg.kind == "atss_v2":
+        if isinstance(self.cfg, schema.AtssV2):
             open_to = open_to & (iou > threshold[..., None])
         best, index = iou.masked_fill(~open_to, 0.0).max(dim=1)
         state = torch.full_like(index, BACKGROUND, dtype=torch.int8)
-        if self.cfg.kind == "atss_v2":
+        if isinstance(self.cfg, schema.AtssV2):
             return index, state.masked_fill_(best > 0, POSITIVE)
         asked = threshold.gather(1, index)
-        if self.cfg.kind == "atss_v3":
+        if isinstance(self.cfg, schema.AtssV3):
             near = (best > asked - self.cfg.margin) & (best < asked) & (best > IGNORE_ABOVE)
             state.masked_fill_(near, IGNORED)
         return index, state.masked_fill_((best >= asked) & (best > self.cfg.floor), POSITIVE)
@@ -74,4 +75,6 @@ class ReportAtssMatcher:
         among = iou > self.cfg.floor
         threshold = mean_plus_deviation(iou, among, correction=0)
         threshold = threshold.masked_fill(~among.any(dim=-1), 1.0)
-        return threshold if self.cfg.kind == "atss_v2" else threshold.clamp(max=self.cfg.cap)
+        if isinstance(self.cfg, schema.AtssV2):
+            return threshold
+        return threshold.clamp(max=self.cfg.cap)

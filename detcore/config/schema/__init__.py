@@ -30,7 +30,6 @@ from detcore.config.schema.data import (
 )
 from detcore.config.schema.dense import (
     Anchors,
-    Atss,
     BoxLoss,
     ClassLoss,
     FocalLoss,
@@ -39,12 +38,8 @@ from detcore.config.schema.dense import (
     HuberLoss,
     IouLoss,
     ListedAnchors,
-    Matcher,
-    MaxIouMatcher,
     Normaliser,
     Postprocess,
-    ReportAtss,
-    ReportMaxIouMatcher,
     SmoothL1Loss,
     TowerHead,
 )
@@ -53,6 +48,16 @@ from detcore.config.schema.detector import (
     Detector,
     Fcos,
     RetinaNet,
+)
+from detcore.config.schema.matcher import (
+    Atss,
+    AtssV2,
+    AtssV3,
+    AtssV4,
+    Matcher,
+    MaxIouMatcher,
+    ReportAtss,
+    ReportMaxIouMatcher,
 )
 from detcore.config.schema.neck import (
     BalanceHook,
@@ -94,6 +99,9 @@ __all__ = [
     "Act",
     "Anchors",
     "Atss",
+    "AtssV2",
+    "AtssV3",
+    "AtssV4",
     "Backbone",
     "BalanceHook",
     "BatchNorm",

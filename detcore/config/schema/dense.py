@@ -1,4 +1,4 @@
-"""What dense detectors are made of: heads, anchors, matchers, losses, choice of detections."""
+"""What dense detectors are made of: heads, anchors, losses, choice of detections."""
 
 from __future__ import annotations
 
@@ -96,74 +96,6 @@ class ListedAnchors:
 Anchors = GridAnchors | ListedAnchors
 
 
-# ---------------------------------------------------------------- matchers
-
-
-@dataclass(frozen=True)
-class MaxIouMatcher:
-    """Positive from `high`, background below `low`, ignored between; `rescue` makes each box's best
-    anchors positive too."""
-
-    kind: Literal["max_iou"] = "max_iou"
-    low: float = 0.4
-    high: float = 0.5
-    rescue: bool = True
-
-    def __post_init__(self) -> None:
-        _check_thresholds(self.low, self.high)
-
-
-@dataclass(frozen=True)
-class ReportMaxIouMatcher:
-    """`max_iou` as the report's code had it: an overlap below `floor` counts as 0, and of each box
-    the single best anchor is rescued, if it reaches `floor`."""
-
-    kind: Literal["max_iou_report"] = "max_iou_report"
-    low: float = 0.4
-    high: float = 0.5
-    floor: float = 0.1  # 0.0625 in the report's runs after 2020-08-17
-
-    def __post_init__(self) -> None:
-        _check_thresholds(self.low, self.high)
-        require(0 <= self.floor <= 1, f"floor must be in [0, 1], is {self.floor}")
-
-
-@dataclass(frozen=True)
-class Atss:
-    """Zhang et al. 2020: of each level the anchors of the `top_k` cells nearest to a box's centre
-    are its candidates; positive are candidates with an IoU of at least mean + standard deviation of
-    the candidates' and their centre inside the box."""
-
-    kind: Literal["atss"] = "atss"
-    top_k: int = 9
-
-    def __post_init__(self) -> None:
-        require(self.top_k >= 1, f"top_k must be at least 1, is {self.top_k}")
-
-
-@dataclass(frozen=True)
-class ReportAtss:
-    """The report's ATSSMatcher2 to 5, which take all anchors with an IoU above `floor` for
-    candidates and admit any anchor. What sets them apart is in `detcore.matchers.report_atss`."""
-
-    kind: Literal["atss_v2", "atss_v3", "atss_v4", "atss_v5"] = "atss_v3"
-    floor: float = 0.1
-    cap: float = 0.5  # v3 to v5: no box asks for more than this IoU
-    margin: float = 0.1  # v3: ignored are anchors that miss a box's threshold by less than this
-
-    def __post_init__(self) -> None:
-        require(0 <= self.floor <= 1, f"floor must be in [0, 1], is {self.floor}")
-        require(0 < self.cap <= 1, f"cap must be in (0, 1], is {self.cap}")
-        require(0 <= self.margin <= 1, f"margin must be in [0, 1], is {self.margin}")
-
-
-Matcher = MaxIouMatcher | ReportMaxIouMatcher | Atss | ReportAtss
-
-
-def _check_thresholds(low: float, high: float) -> None:
-    require(0 <= low <= high <= 1, f"0 <= low <= high <= 1 must hold, low is {low}, high is {high}")
-
-
 # ---------------------------------------------------------------- losses
 
 
@@ -212,6 +144,7 @@ class HuberLoss:
 
     def __post_init__(self) -> None:
         require(self.delta > 0, f"delta must be positive, is {self.delta}")
+        _check_weight(self.weight)
 
 
 @dataclass(frozen=True)
@@ -225,6 +158,7 @@ class SmoothL1Loss:
 
     def __post_init__(self) -> None:
         require(self.beta > 0, f"beta must be positive, is {self.beta}")
+        _check_weight(self.weight)
 
 
 @dataclass(frozen=True)
@@ -240,8 +174,16 @@ class IouLoss:
     weight: float = 1.0
     clip: bool = False
 
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
 
 BoxLoss = HuberLoss | SmoothL1Loss | IouLoss
+
+
+def _check_weight(weight: float) -> None:
+    require(weight > 0, f"weight must be positive, is {weight}")
+
 
 Normaliser = Literal["rank", "gang", "running"]
 """Summed losses are divided by a rank's positive anchors, the gang's mean, or its running mean."""
@@ -256,3 +198,14 @@ class Postprocess:
     top_k: int = 1000
     nms_iou: float = 0.5
     max_detections: int = 100
+
+    def __post_init__(self) -> None:
+        require(self.top_k >= 1, f"top_k must be at least 1, is {self.top_k}")
+        check_detections(self.score_threshold, self.nms_iou, self.max_detections)
+
+
+def check_detections(score_threshold: float, nms_iou: float, max_detections: int) -> None:
+    """The settings that every detector's choice of detections has."""
+    require(0 <= score_threshold < 1, f"score_threshold must be in [0, 1), is {score_threshold}")
+    require(0 < nms_iou <= 1, f"nms_iou must be in (0, 1], is {nms_iou}")
+    require(max_detections >= 1, f"max_detections must be at least 1, is {max_detections}")

@@ -14,12 +14,12 @@ from detcore.config.schema.dense import (
     GridAnchors,
     HuberLoss,
     IouLoss,
-    Matcher,
-    MaxIouMatcher,
     Normaliser,
     Postprocess,
     TowerHead,
+    check_detections,
 )
+from detcore.config.schema.matcher import Matcher, MaxIouMatcher, check_v5_anchors
 from detcore.config.schema.neck import Fpn, Hook, Neck
 from detcore.config.schema.norm import EvoNormS0, NormAct
 from detcore.config.schema.require import require
@@ -48,11 +48,8 @@ class RetinaNet:
             f"anchors.sizes needs one entry for each of the {self.neck.levels} levels of the neck, "
             f"has {len(table)}",
         )
-        per_cell = len(table[0][0]) * len(table[0][1])
-        require(
-            self.matcher.kind != "atss_v5" or per_cell == 9,
-            f"matcher atss_v5 needs anchors of 3 sizes x 3 ratios in each cell, 9, has {per_cell}",
-        )
+        if self.matcher.kind == "atss_v5":
+            check_v5_anchors(self.anchors)
 
 
 @dataclass(frozen=True)
@@ -129,10 +126,16 @@ class CenterNet:
         require(
             0 < self.prior_prob < 1, f"prior_prob must be between 0 and 1, is {self.prior_prob}"
         )
-        for name in ("corners", "pairs", "max_detections"):
+        for name in ("corners", "pairs"):
             require(
                 getattr(self, name) >= 1, f"{name} must be at least 1, is {getattr(self, name)}"
             )
+        check_detections(self.score_threshold, self.nms_iou, self.max_detections)
+        require(
+            self.neck.channels >= 2,
+            f"neck.channels must be at least 2, half of them are the head's, is "
+            f"{self.neck.channels}",
+        )
 
 
 Detector = RetinaNet | Fcos | CenterNet

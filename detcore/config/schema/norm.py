@@ -7,6 +7,12 @@ from typing import Literal
 
 from detcore.config.schema.require import require
 
+
+def _check_statistics(eps: float, momentum: float = 0.0) -> None:
+    require(eps > 0, f"eps must be positive, is {eps}")
+    require(0 <= momentum <= 1, f"momentum must be in [0, 1], is {momentum}")
+
+
 Act = Literal["relu", "swish", "none"]
 """What follows the norm; swish is x * sigmoid(x)."""
 
@@ -20,6 +26,9 @@ class BatchNorm:
     eps: float = 1e-5
     momentum: float = 0.1  # torch's convention: new = (1 - momentum) * old + momentum * batch
 
+    def __post_init__(self) -> None:
+        _check_statistics(self.eps, self.momentum)
+
 
 @dataclass(frozen=True)
 class SyncBatchNorm:
@@ -31,6 +40,9 @@ class SyncBatchNorm:
     eps: float = 1e-5
     momentum: float = 0.1
 
+    def __post_init__(self) -> None:
+        _check_statistics(self.eps, self.momentum)
+
 
 @dataclass(frozen=True)
 class FrozenBatchNorm:
@@ -41,6 +53,9 @@ class FrozenBatchNorm:
     act: Act = "relu"
     eps: float = 1e-5
     affine: Literal["trainable", "frozen"] = "trainable"
+
+    def __post_init__(self) -> None:
+        _check_statistics(self.eps)
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,7 @@ class GroupNorm:
 
     def __post_init__(self) -> None:
         require(self.groups >= 1, f"groups must be at least 1, is {self.groups}")
+        _check_statistics(self.eps)
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,7 @@ class EvoNormS0:
 
     def __post_init__(self) -> None:
         require(self.groups >= 1, f"groups must be at least 1, is {self.groups}")
+        _check_statistics(self.eps)
 
 
 @dataclass(frozen=True)
@@ -89,6 +106,9 @@ class SwitchableNorm:
     act: Act = "relu"
     eps: float = 1e-5
     momentum: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_statistics(self.eps, self.momentum)
 
 
 @dataclass(frozen=True)

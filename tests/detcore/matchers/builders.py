@@ -9,6 +9,15 @@ from detcore.config import schema
 from detcore.ops.anchors import AnchorSet, grid_anchors
 
 
+def report_atss(kind: str, floor: float = 0.1, cap: float = 0.5) -> schema.ReportAtss:
+    """The settings of atss_v2 ... atss_v5; v2 has no `cap`."""
+    if kind == "atss_v2":
+        return schema.AtssV2(floor=floor)
+    if kind == "atss_v3":
+        return schema.AtssV3(floor=floor, cap=cap)
+    return schema.AtssV4(kind=kind, floor=floor, cap=cap)  # type: ignore[arg-type]
+
+
 def boxes_on_a_grid(count: int, cells: int) -> Tensor:
     """Corners on a coarse grid: equal boxes and equal overlaps are common, so ties are too."""
     corner = torch.randint(0, cells, (count, 2))

@@ -115,17 +115,18 @@ def report_atss(
         if seen:
             mean = sum(seen) / len(seen)
             threshold = mean + math.sqrt(sum((v - mean) ** 2 for v in seen) / len(seen))
-        thresholds.append(threshold if cfg.kind == "atss_v2" else min(threshold, cfg.cap))
-    decide = _v2 if cfg.kind == "atss_v2" else _v3_to_v5
-    return [
-        decide(cfg, [row[a] for row in table], [inside(anchor, b) for b in boxes], thresholds)
-        for a, anchor in enumerate(anchors)
-    ]
+        thresholds.append(threshold if isinstance(cfg, schema.AtssV2) else min(threshold, cfg.cap))
+    answers = []
+    for a, anchor in enumerate(anchors):
+        ious, within = [row[a] for row in table], [inside(anchor, b) for b in boxes]
+        if isinstance(cfg, schema.AtssV2):
+            answers.append(_v2(ious, within, thresholds))
+        else:
+            answers.append(_v3_to_v5(cfg, ious, within, thresholds))
+    return answers
 
 
-def _v2(
-    cfg: schema.ReportAtss, ious: list[float], inside: list[bool], thresholds: list[float]
-) -> Answer | None:
+def _v2(ious: list[float], inside: list[bool], thresholds: list[float]) -> Answer | None:
     """The threshold of each box first, then the best of what is left."""
     if any(i and close(v, t) for v, i, t in zip(ious, inside, thresholds, strict=True)):
         return None
@@ -134,18 +135,22 @@ def _v2(
 
 
 def _v3_to_v5(
-    cfg: schema.ReportAtss, ious: list[float], inside: list[bool], thresholds: list[float]
+    cfg: schema.AtssV3 | schema.AtssV4,
+    ious: list[float],
+    inside: list[bool],
+    thresholds: list[float],
 ) -> Answer | None:
     """The best of the boxes round the centre first, then that box's threshold."""
     state, best = winner([(v, g) for g, (v, i) in enumerate(zip(ious, inside, strict=True)) if i])
     if state != POSITIVE or best is None:
         return NOTHING
     value, threshold = ious[best], thresholds[best]
-    lower = threshold - cfg.margin
-    if (threshold < cfg.cap and close(value, threshold)) or close(value, lower):
+    margin = cfg.margin if isinstance(cfg, schema.AtssV3) else 0.0
+    lower = threshold - margin
+    if (threshold < cfg.cap and close(value, threshold)) or (margin and close(value, lower)):
         return None
     if value >= threshold and value > cfg.floor:
         return POSITIVE, best
-    if cfg.kind == "atss_v3" and lower < value < threshold and value > 0.2:
+    if lower < value < threshold and value > 0.2:
         return IGNORED, None
     return NOTHING

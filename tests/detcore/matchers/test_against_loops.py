@@ -22,6 +22,7 @@ from tests.detcore.matchers.builders import (
     boxes_on_a_grid,
     padded,
     pyramid,
+    report_atss,
 )
 
 Kind = Literal["atss_v2", "atss_v3", "atss_v4", "atss_v5"]
@@ -119,13 +120,13 @@ def test_atss_of_the_report(
     images = images_of(
         counts, lambda n: boxes_on_a_grid(n, 5) if on_grid else boxes_anywhere(n, 40.0)
     )
-    cfg = schema.ReportAtss(kind=kind, floor=floor, cap=cap)
+    cfg = report_atss(kind, floor, cap)
     check(cfg, pyramid(9 if kind == "atss_v5" else per_cell), images)
 
 
 @pytest.mark.parametrize(
     "cfg",
-    [schema.ReportMaxIouMatcher(), schema.Atss(), *(schema.ReportAtss(kind=k) for k in KINDS)],
+    [schema.ReportMaxIouMatcher(), schema.Atss(), *(report_atss(k) for k in KINDS)],
     ids=lambda cfg: cfg.kind,
 )
 def test_the_comparisons_above_decide_nearly_everything(cfg: schema.Matcher) -> None:

@@ -6,19 +6,22 @@ so its IoU is w / 100 and its centre is inside.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import Tensor
 
-from detcore.config import schema
+from detcore.config import ConfigError, from_dict, schema
 from detcore.matchers import BACKGROUND as B
 from detcore.matchers import IGNORED as I
 from detcore.matchers import POSITIVE as P
 from detcore.matchers import build_matcher
 from detcore.matchers.report_atss import REFERENCE
 from detcore.ops.anchors import AnchorSet
-from tests.detcore.matchers.builders import pyramid
+from tests.detcore.matchers.builders import pyramid, report_atss
 
+KIND = {"kind": "retinanet"}
 BOX = [0.0, 0.0, 100.0, 10.0]
 
 
@@ -30,7 +33,7 @@ def match(
     kind: str, anchors: list[list[float]], boxes: list[list[float]], per_cell: int = 1
 ) -> tuple[Tensor, list[int]]:
     """Box index and state of every anchor."""
-    cfg = schema.ReportAtss(kind=kind)  # type: ignore[arg-type]
+    cfg = report_atss(kind)
     rows = AnchorSet(torch.tensor(anchors), (len(anchors),), per_cell)
     index, state = build_matcher(cfg)(rows, torch.tensor([boxes]), torch.ones(1, len(boxes)) > 0)
     return index[0], state[0].tolist()
@@ -121,7 +124,41 @@ def test_the_reference_anchor_has_ratio_one_and_the_smallest_size() -> None:
 def test_v5_needs_nine_anchors_in_a_cell() -> None:
     with pytest.raises(ValueError, match="atss_v5 needs 9 anchors per cell, there are 3"):
         match("atss_v5", strips([60.0, 50.0, 40.0]), [BOX], per_cell=3)
-    v5 = schema.ReportAtss(kind="atss_v5")
-    with pytest.raises(ValueError, match=r"atss_v5 needs .* 9, has 3"):
-        schema.RetinaNet(matcher=v5, anchors=schema.GridAnchors(octave=1))
-    schema.RetinaNet(matcher=v5)
+
+
+V5_ANCHORS: dict[str, tuple[schema.Anchors, bool]] = {
+    "3 x 3": (schema.GridAnchors(), True),
+    "3 in a cell": (schema.GridAnchors(octave=1), False),
+    "9 sizes": (schema.GridAnchors(octave=9, ratios=(1.0,)), False),
+    "9 ratios": (schema.GridAnchors(octave=1, ratios=(1.0,) * 9), False),
+    "1 is last": (schema.GridAnchors(ratios=(0.5, 2.0, 1.0)), False),
+    "middle is not 1": (schema.GridAnchors(ratios=(0.29, 0.77, 2.14)), False),
+    "smallest size is last": (schema.ListedAnchors(sizes=((3.0, 2.0, 1.0),) * 5), False),
+    "1 is first on one level": (
+        schema.ListedAnchors(
+            sizes=((1.0, 2.0, 3.0),) * 5,
+            ratios=(*((0.5, 1.0, 2.0),) * 4, (1.0, 0.5, 2.0)),
+        ),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", V5_ANCHORS)
+def test_v5_needs_the_reference_anchor_where_it_looks_for_it(name: str) -> None:
+    anchors, fits = V5_ANCHORS[name]
+    schema.RetinaNet(anchors=anchors)
+    with nullcontext() if fits else pytest.raises(ValueError, match=r"3 sizes .* 1 in the middle"):
+        schema.RetinaNet(matcher=report_atss("atss_v5"), anchors=anchors)
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [("v2", {"floor"}), ("v3", {"floor", "cap", "margin"})]
+    + [(kind, {"floor", "cap"}) for kind in ("v4", "v5")],
+)
+def test_a_setting_that_a_version_does_not_read_is_refused(kind: str, keys: set[str]) -> None:
+    for key in ("floor", "cap", "margin"):
+        matcher = {"kind": f"atss_{kind}", key: 0.3}
+        with nullcontext() if key in keys else pytest.raises(ConfigError, match="unknown key"):
+            assert getattr(from_dict(schema.RetinaNet, {"matcher": matcher} | KIND).matcher, key)
