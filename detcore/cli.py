@@ -11,6 +11,8 @@ import yaml
 
 from detcore.config import Config, ConfigError, YamlError, from_dict, read_yaml, set_path
 
+SWEEP_KEYS = {"base", "axes", "seeds", "metric"}  # a sweep's, beside `version`; no config's
+
 
 def load_config(file: Path, overrides: list[str]) -> Config:
     """The config in `file` with `a.b=c` laid over it; ValueError with one line for any mistake."""
@@ -25,6 +27,9 @@ def load_config(file: Path, overrides: list[str]) -> Config:
                 f"{text!r} is not an override; write key=value, for example optim.lr=0.01"
             )
         data = set_path(data, key, parse_value(value))
+    if "version" in data and data.keys() & SWEEP_KEYS:
+        problem = f"this is a sweep file; run it with python -m orchestrator.run {file}"
+        raise YamlError(file, None, problem)
     try:
         return from_dict(Config, data)
     except ConfigError as error:
@@ -55,15 +60,31 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--workdir", type=Path, help="where results go (default: runs/NAME of the config)"
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     try:
         config = load_config(args.config, args.overrides)
     except (YamlError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     if config.train.workers > 1 and "WORLD_SIZE" not in os.environ:
+        try:
+            _try_first(config)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
         _exec_torchrun(config.train.workers, argv if argv is not None else sys.argv[1:])
     return _train(config, args.workdir or Path("runs") / args.config.stem)
+
+
+def _try_first(config: Config) -> None:
+    """Raise the ValueError that every rank would: torchrun buries it under tracebacks. Costs one
+    reading of the annotations; the first reading also draws or downloads what is not there yet."""
+    from detcore.distributed import Gang, pick_device
+    from detcore.train import first_detector, open_splits
+
+    if config.runtime.device == "cuda":
+        pick_device("cuda", Gang())
+    first_detector(config, open_splits(config)[0])
 
 
 def _exec_torchrun(ranks: int, argv: list[str]) -> None:

@@ -75,14 +75,8 @@ def train(
         torch.set_num_threads(config.runtime.threads)
     memory = PeakMemory(device)
     workdir.mkdir(parents=True, exist_ok=True)
-    train_split = open_split(config.data, "train")
-    val_split = open_split(config.data, "val")
-    check_splits(train_split, val_split)
-
-    torch.manual_seed(config.seed)
-    num_classes = len(train_split.category_ids)
-    class_counts = np.bincount(train_split.labels, minlength=num_classes).tolist()
-    detector = build_detector(config.model, num_classes, class_counts).to(device)
+    train_split, val_split = open_splits(config)
+    detector = first_detector(config, train_split).to(device)
     on_gpu = device.type == "cuda"
     if on_gpu and config.runtime.channels_last:
         detector = detector.to(memory_format=torch.channels_last)
@@ -254,6 +248,21 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     """The seed of what is drawn inside step `step` (DropBlock ...): a run resumes from its step
     number alone, and ranks draw different numbers."""
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
+
+
+def open_splits(config: Config) -> tuple[CocoSplit, CocoSplit]:
+    """The training and the evaluation split; raises DataError."""
+    train_split, val_split = open_split(config.data, "train"), open_split(config.data, "val")
+    check_splits(train_split, val_split)
+    return train_split, val_split
+
+
+def first_detector(config: Config, train_split: CocoSplit) -> Detector:
+    """The detector with its first weights, on the CPU; seeds torch. Raises ValueError."""
+    torch.manual_seed(config.seed)
+    num_classes = len(train_split.category_ids)
+    class_counts = np.bincount(train_split.labels, minlength=num_classes).tolist()
+    return build_detector(config.model, num_classes, class_counts)
 
 
 def check_splits(train_split: CocoSplit, val_split: CocoSplit) -> None:

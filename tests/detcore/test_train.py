@@ -332,6 +332,57 @@ def test_mistakes_on_the_command_line_are_one_line(tmp_path, capsys, arguments, 
     assert "\n" not in err
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model.neck.norm_act.groups=64", "groups = 64 does not divide"),
+        ("data.source={kind: coco, root: nowhere}", "nowhere"),
+        ("model.backbone={kind: resnet18, weights: nowhere.pt}", "nowhere.pt"),
+    ],
+)
+def test_a_mistake_is_found_before_several_ranks_are_started(
+    tmp_path, capsys, monkeypatch, override, words
+):
+    from detcore import cli
+
+    file = tmp_path / "in.yaml"
+    file.write_text(yaml.safe_dump(to_dict(config(train__workers=2))))
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    started = []
+    monkeypatch.setattr(cli, "_exec_torchrun", lambda *args: started.append(args))
+    monkeypatch.setattr(cli, "_train", lambda *args: 0)
+    workdir = ["--workdir", str(tmp_path / "w")]
+    assert cli.main([str(file), override, *workdir]) == 2
+    err = capsys.readouterr().err.strip()
+    assert words in err
+    assert "\n" not in err
+    assert not started
+    assert cli.main([str(file), *workdir]) == 0
+    assert started == [(2, [str(file), *workdir])]
+
+
+def test_overrides_may_stand_on_either_side_of_an_option(tmp_path, monkeypatch):
+    from detcore import cli
+
+    file, seen = tmp_path / "in.yaml", []
+    file.write_text(yaml.safe_dump(to_dict(config())))
+    monkeypatch.setattr(cli, "_train", lambda config, workdir: seen.append((config, workdir)))
+    cli.main([str(file), "optim.lr=0.5", "--workdir", "w", "seed=7", "optim.momentum=0.25"])
+    [(cfg, workdir)] = seen
+    assert (cfg.optim.lr, cfg.seed, cfg.optim.momentum) == (0.5, 7, 0.25)
+    assert workdir == Path("w")
+
+
+@pytest.mark.parametrize("file", ["seed/loss.yaml", "norm_vs_batchsize.yaml"])
+def test_a_sweep_file_says_what_runs_it(file, capsys):
+    from detcore.cli import main
+
+    file = Path(__file__).parents[2] / "sweeps" / file
+    assert main([str(file)]) == 2
+    expected = f"{file}: this is a sweep file; run it with python -m orchestrator.run {file}\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_a_number_with_an_exponent_is_a_number_on_the_command_line(tmp_path):
     from detcore.cli import load_config
 
