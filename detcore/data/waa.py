@@ -11,7 +11,8 @@ from masks of pixels; here they come from the polygons themselves, within a pixe
 without polygons take the corners of their boxes.
 
 The report's shear looks up the nearest pixel and fills with 128; its rotation interpolates and
-fills with black. The drop of boxes below 2 px^2 after the resize is `transforms.train_sample`'s.
+fills with black (this from reading its code; seed_components names no fill). The drop of boxes
+below 2 px^2 after the resize is `transforms.train_sample`'s.
 """
 
 from __future__ import annotations

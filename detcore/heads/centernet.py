@@ -75,9 +75,13 @@ class CornerBranch(nn.Module):
 
 
 class CornerPath(nn.Module):
-    """last(conv(conv(x) + first(conv(x)))), half of the channels. With `maxpool_v2` a norm and an
-    activation follow each convolution, and the two on x have dilation 2. Published: norm and ReLU
-    after the two on x, dilation 1."""
+    """last(conv(conv(x) + first(conv(x)))), half of the channels. Published: norm and ReLU after
+    the two convolutions on x, dilation 1.
+
+    With `maxpool_v2` a norm and an activation follow each convolution, and the two on x have
+    dilation 2. That the third has dilation 1 is from reading the report's code of that state;
+    seed_components, which describes it, says 2 for all.
+    """
 
     def __init__(
         self, cfg: schema.CenterNet, channels: int, first: Direction, last: Direction

@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from detcore.config.schema.norm import Act
 from detcore.layers.activation import activate_
 
+FLOOR = 1e-6
+"""No sigma is smaller: far below that of any layer that does something."""
+
 
 class SpectralNormAct(nn.Module):
     """y = gamma * (W * x) / sigma(W) + beta, then the activation. Called with the convolution's
@@ -21,7 +24,8 @@ class SpectralNormAct(nn.Module):
     sigma is the largest singular value of W as a matrix C x N, estimated by one power iteration
     (Miyato et al. 2018, algorithm 1) per training forward, in float32. The iteration's vectors u
     and v have no gradient; sigma = u W v has one through W. Evaluation uses the sigma stored by the
-    last training forward, and 1 before there was one.
+    last training forward, and 1 before there was one. With W = 0 u stays and sigma is FLOOR, so
+    that the layer goes on once W is no longer 0.
 
     The report's form differs from the paper's in three ways: it scales the output, not the weight
     (the same map, but layers that share W each keep their own u and sigma), it has gamma and beta,
@@ -53,8 +57,9 @@ class SpectralNormAct(nn.Module):
         with torch.autocast(weight.device.type, enabled=False):
             with torch.no_grad():
                 v = F.normalize(self.u @ matrix, dim=0)
-                u = F.normalize(matrix @ v, dim=0)
-            sigma = u @ matrix @ v
+                u = matrix @ v
+                u = torch.where(u.any(), F.normalize(u, dim=0), self.u)
+            sigma = (u @ matrix @ v).clamp(min=FLOOR)
         # u itself goes into the graph: a later forward of this step writes the buffer again
         with torch.no_grad():
             self.u.copy_(u)

@@ -22,11 +22,31 @@ from tests.detcore.detectors.sync import NoHostWait
 
 BASES = Path(__file__).parents[2] / "sweeps/bases"
 DROPBLOCK = {"neck": {"dropblock": {"size": 3}}, "hook": {"kind": "balance", "norm_act": "gn"}}
+EXTRA = {"extra": {"channels": 16, "norm_act": {"kind": "evonorm_s0", "groups": 8}}}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "retinanet": ("shapes_tiny.yaml", DROPBLOCK | {"class_loss": "frequency_focal"}),
     "retinanet atss": ("shapes_tiny.yaml", {"matcher": "atss", "box_loss": "ciou"}),
     "retinanet atss_v3": ("report_shapes.yaml", {"matcher": "atss_v3"}),
     "retinanet spectral": ("shapes_tiny.yaml", {"head": {"norm_act": "spectral"}}),
+    "retinanet atss_v5": (
+        "shapes_tiny.yaml",
+        {
+            "matcher": "atss_v5",
+            "neck": {"kind": "two_way_fpn", "channels": 16, "norm_act": "switchable"} | EXTRA,
+            "head": {"norm_act": "sync_bn"},
+        },
+    ),
+    "retinanet pconv": (
+        "shapes_tiny.yaml",
+        {
+            "neck": {"kind": "pconv", "channels": 16, "norm_act": "sync_bn"} | EXTRA,
+            "head": {"norm_act": "switchable"},
+        },
+    ),
+    "retinanet sepc": (
+        "shapes_tiny.yaml",
+        {"neck": {"kind": "sepc", "channels": 16, "norm_act": "switchable"}},
+    ),
     "efficientdet": ("shapes_tiny_efficientdet.yaml", {}),
     "fcos": ("shapes_tiny_fcos.yaml", DROPBLOCK | {"weighted_boxes": True, "centre_radius": 1.5}),
     "centernet": ("shapes_tiny_centernet.yaml", DROPBLOCK),

@@ -124,6 +124,27 @@ def test_before_any_training_step_it_is_affine() -> None:
     torch.testing.assert_close(build(4).eval()(y, torch.randn(4, 3, 1, 1)), y + 1)
 
 
+def test_it_survives_a_weight_of_zero_and_goes_on_after_it() -> None:
+    """Of W = 0, u = 0 would be the end: every later iteration would give 0 / 0."""
+    conv = ConvNormAct(xavier_conv(3, 4, 3), schema.SpectralNorm(act="none"))
+    layer, x = conv.norm_act, torch.randn(2, 3, 5, 5)
+    conv(x)
+    weight, u = conv.conv.weight.detach().clone(), layer.u.clone()
+    with torch.no_grad():
+        conv.conv.weight.zero_()
+    out = conv(x)
+    torch.testing.assert_close(out, torch.ones_like(out))  # beta
+    out.square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in conv.parameters())
+    assert torch.equal(layer.u, u)
+    assert layer.sigma > 0
+    torch.testing.assert_close(conv.eval()(x), out)
+    with torch.no_grad():
+        conv.conv.weight.copy_(weight)
+    settle(layer.train(), conv.conv.weight)
+    torch.testing.assert_close(layer.sigma, largest_singular_value(weight))
+
+
 def test_it_needs_the_weight() -> None:
     with pytest.raises(TypeError, match="weight"):
         build(4)(torch.randn(1, 4, 2, 2))  # type: ignore[call-arg]
