@@ -249,7 +249,7 @@ def _factors(place: Place, given: Any, at: KeyPath) -> dict[str, tuple[Level, Le
         if low is high:
             raise document.error(here, f"low and high are both {text_of(low.label)!r}")
         out[axis.name] = (low, high)
-    return out
+    return dict(sorted(out.items()))  # which is generated must not depend on the order of keys
 
 
 def _include(place: Place, given: Any, at: KeyPath) -> tuple[Screen | None, list[Run]]:

@@ -95,26 +95,26 @@ def test_the_plan_prints_what_a_fraction_confounds(tmp_path: Path) -> None:
     assert found == {
         "block": "screen",
         "factors": {
-            "norm": ["gn", "bn"], "loss": ["giou", "ciou"], "flip": [0.5, 0], "batch": [2, 1]
+            "batch": [2, 1], "flip": [0.5, 0], "loss": ["giou", "ciou"], "norm": ["gn", "bn"]
         },
         "runs": 8,
         "excluded": 0,
         "resolution": "IV",
-        "generators": ["batch = norm × loss × flip"],
-        "defining": ["norm × loss × flip × batch"],
+        "generators": ["norm = batch × flip × loss"],
+        "defining": ["batch × flip × loss × norm"],
         "aliases": [
-            {"effect": "norm", "with": ["loss × flip × batch"]},
-            {"effect": "loss", "with": ["norm × flip × batch"]},
-            {"effect": "flip", "with": ["norm × loss × batch"]},
-            {"effect": "batch", "with": ["norm × loss × flip"]},
-            {"effect": "norm × loss", "with": ["flip × batch"]},
-            {"effect": "norm × flip", "with": ["loss × batch"]},
-            {"effect": "norm × batch", "with": ["loss × flip"]},
+            {"effect": "batch", "with": ["flip × loss × norm"]},
+            {"effect": "flip", "with": ["batch × loss × norm"]},
+            {"effect": "loss", "with": ["batch × flip × norm"]},
+            {"effect": "norm", "with": ["batch × flip × loss"]},
+            {"effect": "batch × flip", "with": ["loss × norm"]},
+            {"effect": "batch × loss", "with": ["flip × norm"]},
+            {"effect": "batch × norm", "with": ["flip × loss"]},
         ],
     }  # fmt: skip
     text = plan.to_text()
-    assert "Block screen: 8 of 16 runs, resolution IV, batch = norm × loss × flip" in text
-    assert "  norm × loss  = flip × batch\n" in text
+    assert "Block screen: 8 of 16 runs, resolution IV, norm = batch × flip × loss" in text
+    assert "  batch × flip = loss × norm\n" in text
 
 
 def test_an_excluded_run_spoils_a_fraction(tmp_path: Path) -> None:
@@ -128,9 +128,9 @@ def test_an_excluded_run_spoils_a_fraction(tmp_path: Path) -> None:
     ] == [3, 1]
     assert "1 of its runs are left out: the block is not balanced" in plan.to_text()
     assert plan.to_json()["aliases"][0]["aliases"] == [  # all low is a run: I = -ABC
-        {"effect": "norm", "with": ["-loss × batch"]},
-        {"effect": "loss", "with": ["-norm × batch"]},
-        {"effect": "batch", "with": ["-norm × loss"]},
+        {"effect": "batch", "with": ["-loss × norm"]},
+        {"effect": "loss", "with": ["-batch × norm"]},
+        {"effect": "norm", "with": ["-batch × loss"]},
     ]
 
 
@@ -177,6 +177,28 @@ def test_a_plan_names_its_arms(tmp_path: Path) -> None:
     label = "norm=gn loss=giou flip=0 batch=2"
     assert plan.to_json()["blocks"][0]["names"] == {label: "no flip"}
     assert f"  {label}  'no flip'\n" in plan.to_text()
+
+
+def test_the_design_of_the_readme(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "sweeps/README.md").read_text()
+    design = readme.split("```yaml\ndesign:\n")[1].split("```")[0]
+    axes = (
+        "axes:\n  norm: {path: model.neck.norm_act, values: [bn, gn]}\n"
+        "  neck: {path: model.neck, values: [fpn, bifpn]}\n"
+        "  loss: {path: model.box_loss, values: [giou, ciou, huber]}\n"
+        "  flip: {path: data.flip, values: [0, 0.5]}\n"
+        "  batch_per_gpu: {path: train.batch_per_gpu, values: [1, 2, 4]}\n"
+        "seeds: [0, 1, 2]\n"
+    )
+    file = sweep_of(tmp_path, design, axes)
+    blocks = make_plan(file, root=tmp_path).to_json()["blocks"]
+    assert {b["id"]: (b["arms"], b["cells"]) for b in blocks} == {
+        "main": (6, 18),
+        "ofat": (4, 12),
+        "leave_one_out": (4, 12),
+        "screen": (16, 32),
+        "include": (1, 3),
+    }
 
 
 def test_many_axes_one_at_a_time_stay_few_arms(tmp_path: Path) -> None:
