@@ -30,12 +30,13 @@ from orchestrator.spec import Sweep, load_sweep
 from orchestrator.summary import (
     aliases_json,
     aliases_text,
+    arms_text,
     blocks_json,
     blocks_text,
     excluded_json,
     excluded_text,
 )
-from orchestrator.table import Row, Table, make_table
+from orchestrator.table import REPORT, Row, Table, make_table
 
 if TYPE_CHECKING:
     from orchestrator.runs import CellInfo, Settled
@@ -187,7 +188,11 @@ class Plan:
             f"{p.id}  {p.cell.label:<{width}}  {_size(p.cell)}  {self.status(p)}"
             for p in self.cells
         ]
-        sections = [self.headline().splitlines(), lines, *self._design(), self._arms(), self.notes]
+        sweep, cells = self.sweep, [p.cell for p in self.cells]
+        arms = arms_text(
+            cells, sweep.baseline, self.differences, sweep.reference, sweep.metric.name
+        )
+        sections = [self.headline().splitlines(), lines, *self._design(), arms, self.notes]
         return "\n\n".join("\n".join(section) for section in sections if section)
 
     def _design(self) -> list[list[str]]:
@@ -198,26 +203,6 @@ class Plan:
             excluded_text(self.excluded, self.sweep.baseline),
             aliases_text(blocks, self.excluded),
         ]
-
-    def _arms(self) -> list[str]:
-        """Each arm with the settings in which it differs from the baseline, and the row it
-        repeats."""
-        reference = self.sweep.reference
-        lines = ["Arms, and what sets them apart from the baseline:"]
-        if reference.rows:
-            lines.append(f"(rows of: {reference.source})")
-        for cell in {p.cell.arm_label: p.cell for p in self.cells}.values():
-            row = reference.of(list(cell.axes.values()))
-            score = ""
-            if row is not None:
-                metric = self.sweep.metric.name
-                score = f"  [{row.id} {row.label}: {metric} {row.score(metric)}]"
-            changed = self.differences(cell)
-            what = "baseline" if cell.axes == self.sweep.baseline else "no setting differs"
-            called = f"  {cell.name!r}" if cell.name else ""
-            lines.append(f"  {cell.arm_label}{called}{score}")
-            lines.append("      " + ("; ".join(f"{p} {v}" for p, v in changed.items()) or what))
-        return lines
 
 
 def make_plan(
@@ -265,13 +250,18 @@ def make_plan(
 
 def table_of(plan: Plan, rows: Sequence[Row]) -> Table:
     """The ablation table of a plan's cells."""
-    sweep = plan.sweep
-    scores = {
-        arm: f"{row.id}: {row.score(sweep.metric.name)}"
-        for arm, row in sweep.reference.rows.items()
-    }
-    table = make_table(rows, plan.axes, sweep.metric.name, sweep.baseline, sweep.name, scores)
-    return replace(table, notes=(*table.notes, *excluded_text(plan.excluded, sweep.baseline)))
+    sweep, metric = plan.sweep, plan.sweep.metric.name
+    scores = sweep.reference.scores(metric)
+    table = make_table(rows, plan.axes, metric, sweep.baseline, sweep.name, scores)
+    notes = [*table.notes, *excluded_text(plan.excluded, sweep.baseline)]
+    if scores:
+        if REPORT not in table.columns:
+            arms = (f"{' '.join(arm)} {score}" for arm, score in scores.items())
+            notes.append(f"{REPORT}: {'; '.join(arms)}")
+        notes.append(
+            f"{REPORT} = {sweep.reference.source}; compare only where data and rules match"
+        )
+    return replace(table, notes=tuple(notes))
 
 
 def _fingerprint(cells: Iterable[Cell], need_data: bool, known: dict[Any, str]) -> list[str]:

@@ -50,6 +50,14 @@ class Reference:
     source: str = ""
     rows: Mapping[tuple[str, ...], Row] = field(default_factory=dict)
 
+    def scores(self, metric: str) -> dict[tuple[str, ...], str]:
+        """For each arm what its row says of `metric`, with the row's id and label."""
+        out = {}
+        for arm, row in self.rows.items():
+            name = row.label if row.id in arm else f"{row.id} {row.label}"
+            out[arm] = f"{row.score(metric)}  {name if len(name) <= 48 else name[:47] + '…'}"
+        return out
+
     def of(self, levels: Sequence[Label]) -> Row | None:
         return self.rows.get(tuple(text_of(label) for label in levels))
 

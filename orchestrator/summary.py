@@ -1,15 +1,16 @@
-"""What a plan says of its design: cells of each block, what is left out and why, and what a
-fraction cannot tell apart."""
+"""What a plan says of its design: cells of each block, what is left out and why, what a fraction
+cannot tell apart, and in what the arms differ."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.axes import Label, text_of
 from orchestrator.design import Block, Screen
 from orchestrator.expand import Cell
 from orchestrator.fractional import ROMAN, named, sign
+from orchestrator.reference import Reference
 from orchestrator.rules import Excluded
 
 
@@ -117,3 +118,28 @@ def _generators(screen: Screen) -> list[str]:
 
 def _signed(value: int, word: frozenset[int], screen: Screen) -> str:
     return ("" if value > 0 else "-") + named(word, list(screen.levels))
+
+
+def arms_text(
+    cells: Iterable[Cell],
+    baseline: Mapping[str, Label],
+    differences: Callable[[Cell], Mapping[str, str]],
+    reference: Reference,
+    metric: str,
+) -> list[str]:
+    """Each arm with the settings in which it differs from the baseline, and the row it repeats."""
+    lines = ["Arms, and what sets them apart from the baseline:"]
+    if reference.rows:
+        lines.append(f"(rows of: {reference.source})")
+    for cell in {cell.arm_label: cell for cell in cells}.values():
+        row = reference.of(list(cell.axes.values()))
+        score = ""
+        if row is not None:
+            known = f"{metric} " if row.converged and metric in row.metrics else ""
+            score = f"  [{row.id} {row.label}: {known}{row.score(metric)}]"
+        what = "baseline" if cell.axes == baseline else "no setting differs"
+        called = f"  {cell.name!r}" if cell.name else ""
+        lines.append(f"  {cell.arm_label}{called}{score}")
+        changed = "; ".join(f"{path} {value}" for path, value in differences(cell).items())
+        lines.append(f"      {changed or what}")
+    return lines

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from detcore.config import Config, from_dict, schema, set_path, to_dict
+from orchestrator import table
 from orchestrator.differences import differences
 from orchestrator.expand import expand
-from orchestrator.plan import make_plan
+from orchestrator.plan import make_plan, table_of
 from orchestrator.spec import SweepError, load_sweep
 
 SWEEP = """version: 1
@@ -57,7 +58,7 @@ def test_arms_carry_the_rows_they_repeat(tmp_path: Path) -> None:
     assert cells["norm=bn batch=1 seed=0"]["reference"] is None
     text = make_plan(file).to_text()
     assert "[R1 BN, 2 images: mAP 0.300]\n      baseline" in text
-    assert "[R2 GN, 1 image: mAP not converged]\n      model.neck.norm_act gn {groups: 8}" in text
+    assert "[R2 GN, 1 image: not converged]\n      model.neck.norm_act gn {groups: 8}" in text
 
 
 def test_levels_named_like_rows_repeat_them(tmp_path: Path) -> None:
@@ -210,3 +211,17 @@ def test_differences_in_words(settings: dict[str, object], found: dict[str, str]
     assert {
         path: text.replace(", train_annotations: null", "") for path, text in told.items()
     } == found
+
+
+def test_the_table_says_whose_numbers_stand_beside_ours(tmp_path: Path) -> None:
+    one = "version: 1\nname: s\naxes: {row: {values: {R1: {}, x: {optim.lr: 0.5}}}}\n"
+    (tmp_path / "rows.yaml").write_text(ROWS)
+    (tmp_path / "s.yaml").write_text(one + "reference: {file: rows.yaml, axis: row}\n")
+    rows = [table.Row({"row": name}, 0, "converged", {"mAP": 0.5}) for name in ("R1", "x")]
+    shown = table_of(make_plan(tmp_path / "s.yaml"), rows)
+    assert [entries[1].text for _, entries in shown.lines] == ["0.300  BN, 2 images", ""]
+    assert shown.notes[-1] == "report = a paper; compare only where data and rules match"
+    two = sweep(tmp_path, "reference: {file: rows.yaml, arms: {R2: {norm: gn}}}\n")
+    cells = [table.Row({"norm": "gn", "batch": 1}, 0, "converged", {"mAP": 0.5})]
+    shown = table_of(make_plan(two), cells)
+    assert "report: gn 1 not converged  R2 GN, 1 image" in shown.notes
