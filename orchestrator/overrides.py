@@ -68,9 +68,8 @@ def _change(document: Document, argument: str, key: str, value: Any) -> Document
         section = document.data.get(keys[0])
         have = [str(k) for k in section] if isinstance(section, dict) else []
         if keys[1] not in have:  # a new name would be used by nothing: it is a slip
-            raise SweepError(
-                f"{complaint}the sweep has no {'.'.join(keys[:2])}; {nearest(keys[1], have)}"
-            )
+            hint = nearest(keys[1], have) if have else f"it has no {keys[0]} at all"
+            raise SweepError(f"{complaint}the sweep has no {'.'.join(keys[:2])}; {hint}")
     if keys[0] == "axes" and len(keys) > 3:
         raise SweepError(f"{complaint}give {'.'.join(keys[:3])} whole")
     nested: Any = value

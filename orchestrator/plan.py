@@ -21,6 +21,7 @@ from detcore.data.folder import (
     find_images,
     missing_files,
 )
+from orchestrator.cautions import cautions
 from orchestrator.differences import differences
 from orchestrator.expand import Cell, expansion, filter_cells
 from orchestrator.gang import Job
@@ -156,6 +157,7 @@ class Plan:
             "blocks": blocks_json(self.sweep.design, [p.cell for p in self.cells]),
             "excluded": excluded_json(self.excluded),
             "aliases": aliases_json(self.sweep.design, self.excluded),
+            "cautions": cautions([p.cell for p in self.cells]),
         }
 
     @cached_property
@@ -192,7 +194,8 @@ class Plan:
         arms = arms_text(
             cells, sweep.baseline, self.differences, sweep.reference, sweep.metric.name
         )
-        sections = [self.headline().splitlines(), lines, *self._design(), arms, self.notes]
+        warned = [f"caution: {line}" for line in cautions(cells)]
+        sections = [self.headline().splitlines(), lines, *self._design(), arms, warned, self.notes]
         return "\n\n".join("\n".join(section) for section in sections if section)
 
     def _design(self) -> list[list[str]]:
@@ -228,7 +231,10 @@ def make_plan(
     chosen = everything if only is None else filter_cells(everything, only)
     known: dict[Any, str] = {}
     by_hand = data is not None  # then it must be there, also for a dry run
-    notes = _fingerprint(chosen, need_data or by_hand, known)
+    try:
+        notes = _fingerprint(chosen, need_data or by_hand, known)
+    except DataError as error:
+        raise DataError(f"{error}{'' if by_hand else '; name yours with --data DIR'}") from None
     notes += _check_images(chosen, need_data, known)
     _fingerprint(everything, False, known)
     texts = Texts()

@@ -106,7 +106,7 @@ def test_relative_data_are_those_of_the_working_folder(
 def test_absent_data_end_a_run_and_are_noted_in_a_dry_one(file: Path, tmp_path: Path) -> None:
     absent = str(tmp_path / "absent")
     source = f"data.source={{kind: coco, root: {absent}}}"
-    with pytest.raises(DataError, match="absent: no such folder"):
+    with pytest.raises(DataError, match=r"absent: no such folder.*; name yours with --data DIR"):
         make_plan(file, overrides=[source], root=tmp_path)
     dry = make_plan(file, overrides=[source], need_data=False, root=tmp_path)
     assert len(dry.notes) == 1
