@@ -84,7 +84,7 @@ def _try_first(config: Config) -> None:
 
     if config.runtime.device == "cuda":
         pick_device("cuda", Gang())
-    first_detector(config, open_splits(config)[0])
+    first_detector(config, open_splits(config.data)[0])
 
 
 def _exec_torchrun(ranks: int, argv: list[str]) -> None:

@@ -21,18 +21,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from detcore.config import Config, from_dict, to_dict
 from detcore.config.schema import Data
-from detcore.data.coco import CocoSplit, open_split
+from detcore.data.coco import CocoSplit
 from detcore.data.loader import train_batches
 from detcore.data.transforms import input_size
-from detcore.detectors import Detector, build_detector
+from detcore.detectors import Detector
 from detcore.distributed import Gang
-from detcore.train import build_optimizer
+from detcore.train import build_optimizer, first_detector, open_splits
 
 SIZE = (128, 160)  # height, width of the fixed batch
 IMAGES = 24  # at least so many images of the first batches are compared
@@ -50,19 +49,24 @@ def signature(config: Config) -> Signature:
     and input sizes. `batches`: pixels and boxes of a rank's first ones. Raises ValueError as
     training would.
     """
-    split = open_split(config.data, "train")
-    num_classes = len(split.category_ids)
-    counts = np.bincount(split.labels, minlength=num_classes).tolist()
-    torch.manual_seed(0)
-    detector = build_detector(_without_download(config.model), num_classes, counts).train()
-    losses = _losses(detector, config, num_classes)  # before _parameters: moves the statistics
+    train_split, _ = splits = _splits(config.data)
+    same_seed = replace(config, seed=0, model=_without_download(config.model))
+    detector = first_detector(same_seed, train_split).train()
+    # before _parameters: moves the statistics
+    losses = _losses(detector, len(train_split.category_ids))
     return {
         "training": _digest(_as_set(config)),
         "parameters": _digest(_parameters(detector, config)),
         "losses": _digest(losses),
-        "data": _digest(_data(config, (split, open_split(config.data, "val")))),
-        "batches": _first_batches(split, config),
+        "data": _digest(_data(config, splits)),
+        "batches": _first_batches(config.data, config.train.batch_per_gpu),
     }
+
+
+@lru_cache(maxsize=4)
+def _splits(data: Data) -> tuple[CocoSplit, CocoSplit]:
+    """As training opens them, once: the arms of a sweep mostly share their data."""
+    return open_splits(data)
 
 
 def _without_download(model: Any) -> Any:
@@ -110,7 +114,7 @@ def _parameters(detector: Detector, config: Config) -> Any:
     return [values, groups]
 
 
-def _losses(detector: Detector, config: Config, num_classes: int) -> Any:
+def _losses(detector: Detector, num_classes: int) -> Any:
     """Three looks at the loss: at the start, half-way and at the end of a run."""
     images, boxes, labels = fixed_batch(num_classes)
     out = []
@@ -175,38 +179,21 @@ def _data(config: Config, splits: Sequence[CocoSplit]) -> Any:
     return [*out, cfg.pad_multiple]
 
 
-def _first_batches(split: CocoSplit, config: Config) -> str:
-    batch = config.train.batch_per_gpu
-    return _batches(_Key(config.data, batch, split), -(-IMAGES // batch))
-
-
-class _Key:
-    """Data settings and batch as a key of a cache; the split comes along."""
-
-    def __init__(self, data: Data, batch: int, split: CocoSplit) -> None:
-        self.data, self.batch, self.split = data, batch, split
-
-    def __hash__(self) -> int:
-        return hash((self.data, self.batch))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and (self.data, self.batch) == (other.data, other.batch)
-
-
 @lru_cache(maxsize=32)
-def _batches(key: _Key, count: int) -> str:
+def _first_batches(data: Data, batch: int) -> str:
+    train_split, _ = _splits(data)
     batches = train_batches(
-        key.split,
-        key.data,
+        train_split,
+        data,
         seed=0,
-        batch=key.batch,
+        batch=batch,
         rank=0,
         world=1,
         start_step=0,
         workers=0,
         pin_memory=False,
     )
-    return _pixels(itertools.islice(batches, count))
+    return _pixels(itertools.islice(batches, -(-IMAGES // batch)))
 
 
 def _pixels(batches: Iterable[Any]) -> str:

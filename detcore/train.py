@@ -27,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detcore import checkpoint
 from detcore.config import CODE_VERSION, Config, identity_dict, to_dict
+from detcore.config.schema import Data
 from detcore.convergence import ConvergenceMonitor, Verdict
 from detcore.curves import Curves, LateReader, Report
 from detcore.data.coco import CocoSplit, open_split
@@ -75,7 +76,7 @@ def train(
         torch.set_num_threads(config.runtime.threads)
     memory = PeakMemory(device)
     workdir.mkdir(parents=True, exist_ok=True)
-    train_split, val_split = open_splits(config)
+    train_split, val_split = open_splits(config.data)
     detector = first_detector(config, train_split).to(device)
     on_gpu = device.type == "cuda"
     if on_gpu and config.runtime.channels_last:
@@ -250,9 +251,9 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
 
 
-def open_splits(config: Config) -> tuple[CocoSplit, CocoSplit]:
+def open_splits(data: Data) -> tuple[CocoSplit, CocoSplit]:
     """The training and the evaluation split; raises DataError."""
-    train_split, val_split = open_split(config.data, "train"), open_split(config.data, "val")
+    train_split, val_split = open_split(data, "train"), open_split(data, "val")
     check_splits(train_split, val_split)
     return train_split, val_split
 

@@ -1,4 +1,5 @@
-"""What the commands that only look have in common: how they answer, and how a mistake ends."""
+"""What the commands have in common: which sweep or cell is meant, how they answer, and how a
+mistake ends."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from detcore.data.folder import DataError
+from orchestrator.plan import Plan, make_plan
 from orchestrator.spec import SweepError
 from orchestrator.store import LedgerError
 
@@ -60,13 +62,29 @@ def as_text(shown: RenderableType) -> str:
 
 
 def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say which sweep, as `orchestrator.run` takes them."""
+    """The arguments that say which sweep."""
     add = parser.add_argument
     add("sweep", type=Path, help="the sweep file, for example sweeps/norm_vs_batchsize.yaml")
     add("--profile", help="a profile of the sweep file, for example coco")
-    add("--data", type=Path, metavar="DIR", help="trained on this COCO-format folder instead")
-    add("--set", action="append", default=[], metavar="a.b=c", help="a changed setting; repeatable")
-    add("--only", metavar="EXPR", help="only these cells, e.g. \"norm == 'gn'\"")
+    add("--data", type=Path, metavar="DIR", help="train on this COCO-format folder instead")
+    add("--set", action="append", default=[], metavar="a.b=c", help="change a setting; repeatable")
+    add(
+        "--only",
+        metavar="EXPR",
+        help="only these cells, e.g. \"norm == 'gn' and batch_per_gpu <= 2\"",
+    )
+
+
+def plan_of(args: argparse.Namespace, need_data: bool) -> Plan:
+    """The plan that the arguments of `add_sweep_arguments` ask for."""
+    return make_plan(
+        args.sweep,
+        profile=args.profile,
+        data=args.data,
+        overrides=args.set,
+        only=args.only,
+        need_data=need_data,
+    )
 
 
 def add_cell_arguments(parser: argparse.ArgumentParser) -> None:

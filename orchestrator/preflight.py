@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from detcore.config import CODE_VERSION, to_dict
@@ -108,7 +107,6 @@ def _ask(configs: Sequence[dict[str, Any]]) -> list[Answer]:
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        cwd=Path.cwd(),
     )
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]

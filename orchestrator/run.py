@@ -10,26 +10,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import signal
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from detcore.data.folder import DataError
+from orchestrator.cli import EXIT_MISTAKE, MISTAKES, add_sweep_arguments, plan_of, print_text
+from orchestrator.cluster import ClusterError
 from orchestrator.lock import alone, hold_cells
-from orchestrator.plan import Plan, make_plan
-from orchestrator.spec import SweepError
+from orchestrator.plan import Plan
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger
 
-EXIT_SETTLED, EXIT_FAULTS, EXIT_MISTAKE, EXIT_INTERRUPTED = 0, 1, 2, 130
+EXIT_SETTLED, EXIT_FAULTS, EXIT_INTERRUPTED = 0, 1, 130  # EXIT_MISTAKE: cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         screen.print("Interrupted. What has settled is kept; the same command goes on from here.")
         return EXIT_INTERRUPTED
     except ValueError as error:
-        if not isinstance(error, _user_errors()):
+        if not isinstance(error, (*MISTAKES, ClusterError)):
             raise
         print(error, file=sys.stderr)
         return EXIT_MISTAKE
@@ -54,21 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, screen: Console) -> int:
-    plan = make_plan(
-        args.sweep,
-        profile=args.profile,
-        data=args.data,
-        overrides=args.set,
-        only=args.only,
-        need_data=not args.dry_run,
-    )
+    plan = plan_of(args, need_data=not args.dry_run)
     # MLflow takes seconds to import: mistakes in the sweep come first
     from orchestrator.ledger import open_ledger
 
     if args.dry_run:
         settled = open_ledger(plan.sweep.name, create=False).settled(plan.ids)
         plan = plan.reconciled(settled)
-        _print(json.dumps(plan.to_json(), indent=1) if args.json else plan.to_text())
+        print_text(json.dumps(plan.to_json(), indent=1) if args.json else plan.to_text())
         return EXIT_SETTLED
     with alone(plan.folder.parent, plan.sweep.name):
         ledger = open_ledger(plan.sweep.name)
@@ -96,7 +87,7 @@ def _run_missing(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: C
         with Recorder(ledger, plan, screen, args.arguments, recovered.elsewhere) as recorder:
             if plan.todo:
                 _train(args, plan, recorder, screen)
-    _print(recorder.report())
+    print_text(recorder.report())
     screen.print(_next_commands(plan, ledger.ui_command()), markup=False, soft_wrap=True)
     return EXIT_SETTLED if recorder.all_settled and recorder.stored else EXIT_FAULTS
 
@@ -115,13 +106,6 @@ def _train(args: argparse.Namespace, plan: Plan, recorder: Any, screen: Console)
             screen.print(f"Ray dashboard: {cluster.dashboard}{token}", soft_wrap=True)
         recorder.watching(cluster)
         run_cells(jobs, recorder, name=plan.sweep.name, max_concurrent=args.max_concurrent)
-
-
-def _print(text: str) -> None:
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # who read it (head, less) has gone; Python would try again at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _next_commands(plan: Plan, browse: str) -> str:
@@ -145,15 +129,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "arguments, 130 interrupted.",
     )
     add = parser.add_argument
-    add("sweep", type=Path, help="the sweep file, for example sweeps/norm_vs_batchsize.yaml")
-    add("--profile", help="a profile of the sweep file, for example coco")
-    add("--data", type=Path, metavar="DIR", help="train on this COCO-format folder instead")
-    add("--set", action="append", default=[], metavar="a.b=c", help="change a setting; repeatable")
-    add(
-        "--only",
-        metavar="EXPR",
-        help="only these cells, e.g. \"norm == 'gn' and batch_per_gpu <= 2\"",
-    )
+    add_sweep_arguments(parser)
     add(
         "--dry-run",
         action="store_true",
@@ -176,18 +152,6 @@ def _at_least_one(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, is {text!r}")
     return int(text)
-
-
-def _user_errors() -> tuple[type[Exception], ...]:
-    """Errors that a person can mend, one line each; any other is a bug and shows its traceback."""
-    kinds: list[type[Exception]] = [SweepError, DataError]
-    for module, name in (
-        ("orchestrator.store", "LedgerError"),
-        ("orchestrator.cluster", "ClusterError"),
-    ):
-        if module in sys.modules:
-            kinds.append(getattr(sys.modules[module], name))
-    return tuple(kinds)
 
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)

@@ -20,8 +20,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from orchestrator.attempts import Attempt, open_records
-from orchestrator.cli import add_sweep_arguments, answered, as_text, print_text
-from orchestrator.plan import Plan, make_plan, table_of
+from orchestrator.cli import add_sweep_arguments, answered, as_text, plan_of, print_text
+from orchestrator.plan import Plan, table_of
 from orchestrator.progress import REPORT, SHOWN, duration
 from orchestrator.render import to_rich
 from orchestrator.runs import FAULTS, SETTLED
@@ -38,14 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _status(args: argparse.Namespace) -> None:
-    plan = make_plan(
-        args.sweep,
-        profile=args.profile,
-        data=args.data,
-        overrides=args.set,
-        only=args.only,
-        need_data=False,
-    )
+    plan = plan_of(args, need_data=False)
     first = look(plan, open_records())
     if args.watch:
         _watch(plan, first, args.json)

@@ -20,13 +20,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from detcore.config import Config, schema
-from detcore.data.coco import open_split
 from detcore.data.loader import eval_batches, train_batches
-from detcore.detectors import build_detector
 from detcore.distributed import Gang
 from detcore.measure import Meter
 from detcore.precision import normalise
-from detcore.train import build_optimizer, train_step
+from detcore.train import build_optimizer, first_detector, open_splits, train_step
 from orchestrator.expand import expand
 from orchestrator.spec import load_sweep
 
@@ -70,10 +68,8 @@ class Measured:
 
 def measure(config: Config) -> Measured:
     """Two steps with the row's optimiser and data pipeline, then one prediction."""
-    split = open_split(config.data, "train")
-    counts = torch.bincount(torch.from_numpy(split.labels), minlength=len(split.category_ids))
-    torch.manual_seed(0)
-    detector = build_detector(config.model, len(split.category_ids), counts.tolist()).train()
+    split, val = open_splits(config.data)
+    detector = first_detector(config, split).train()
     optimizer = build_optimizer(detector, config)
     for group in optimizer.param_groups:
         group["lr"] = config.optim.lr / 1000  # the first step of the warm-up
@@ -97,7 +93,6 @@ def measure(config: Config) -> Measured:
         losses.append(float(stats[0]))
     step_s = (time.perf_counter() - begin) / 2 / batch
     detector.eval()
-    val = open_split(config.data, "val")
     one = next(iter(eval_batches(val, config.data, batch=1, rank=0, world=1, workers=0)))
     begin = time.perf_counter()
     with torch.no_grad():
