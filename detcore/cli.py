@@ -80,7 +80,7 @@ def _try_first(config: Config) -> None:
     """Raise the ValueError that every rank would: torchrun buries it under tracebacks. Costs one
     reading of the annotations; the first reading also draws or downloads what is not there yet."""
     from detcore.distributed import Gang, pick_device
-    from detcore.train import first_detector, open_splits
+    from detcore.setup import first_detector, open_splits
 
     if config.runtime.device == "cuda":
         pick_device("cuda", Gang())

@@ -31,7 +31,7 @@ from detcore.data.loader import train_batches
 from detcore.data.transforms import input_size
 from detcore.detectors import Detector
 from detcore.distributed import Gang
-from detcore.train import build_optimizer, first_detector, open_splits
+from detcore.setup import build_optimizer, first_detector, open_splits
 
 SIZE = (128, 160)  # height, width of the fixed batch
 IMAGES = 24  # at least so many images of the first batches are compared

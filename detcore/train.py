@@ -27,20 +27,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detcore import checkpoint
 from detcore.config import CODE_VERSION, Config, identity_dict, to_dict
-from detcore.config.schema import Data
 from detcore.convergence import ConvergenceMonitor, Verdict
 from detcore.curves import Curves, LateReader, Report
-from detcore.data.coco import CocoSplit, open_split
+from detcore.data.coco import CocoSplit
 from detcore.data.fingerprint import data_fingerprint
-from detcore.data.folder import DataError
 from detcore.data.loader import train_batches
-from detcore.detectors import Detector, build_detector
+from detcore.detectors import Detector
 from detcore.distributed import Gang, pick_device
 from detcore.measure import Meter, PeakMemory
 from detcore.precision import autocast, normalise
 from detcore.predict import evaluate
 from detcore.result import METRICS, Result
 from detcore.schedule import learning_rate
+from detcore.setup import build_optimizer, first_detector, open_splits
 
 
 def stats_of(detector: Detector) -> tuple[str, ...]:
@@ -251,32 +250,6 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
 
 
-def open_splits(data: Data) -> tuple[CocoSplit, CocoSplit]:
-    """The training and the evaluation split; raises DataError."""
-    train_split, val_split = open_split(data, "train"), open_split(data, "val")
-    check_splits(train_split, val_split)
-    return train_split, val_split
-
-
-def first_detector(config: Config, train_split: CocoSplit) -> Detector:
-    """The detector with its first weights, on the CPU; seeds torch. Raises ValueError."""
-    torch.manual_seed(config.seed)
-    num_classes = len(train_split.category_ids)
-    class_counts = np.bincount(train_split.labels, minlength=num_classes).tolist()
-    return build_detector(config.model, num_classes, class_counts)
-
-
-def check_splits(train_split: CocoSplit, val_split: CocoSplit) -> None:
-    """Raise DataError for splits that cannot be trained on the one and scored on the other."""
-    if train_split.category_ids != val_split.category_ids:
-        raise DataError(
-            f"{val_split.annotation_file}: its categories are not those of "
-            f"{train_split.annotation_file}; class numbers would mean different things"
-        )
-    if len(val_split.boxes) == 0:
-        raise DataError(f"{val_split.annotation_file}: has no boxes, so mAP is undefined")
-
-
 def _parallel(detector: nn.Module, config: Config, gang: Gang, device: torch.device) -> nn.Module:
     """`detector` compiled and with its gradients averaged over the ranks, where that applies.
 
@@ -291,23 +264,6 @@ def _parallel(detector: nn.Module, config: Config, gang: Gang, device: torch.dev
     new = "forward_sync_buffers" in signature(DistributedDataParallel.__init__).parameters
     buffers: Any = {"forward_sync_buffers" if new else "broadcast_buffers": False}
     return DistributedDataParallel(forward, gradient_as_bucket_view=True, **buffers)
-
-
-def build_optimizer(detector: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """SGD; weight decay on convolution weights only, not on norms and biases (one dimension)."""
-    weights = [p for p in detector.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in detector.parameters() if p.requires_grad and p.ndim <= 1]
-    optim = config.optim
-    return torch.optim.SGD(
-        [
-            {"params": weights, "weight_decay": optim.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=optim.lr,
-        momentum=optim.momentum,
-        nesterov=optim.nesterov,
-        fused=True,
-    )
 
 
 def _read(

@@ -5,22 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from detcore.config import CODE_VERSION, Config, to_dict
-from detcore.config.schema import CocoFolder
-from detcore.data.fingerprint import data_fingerprint
 from detcore.data.folder import (
     DataError,
-    SplitName,
-    find_annotations,
-    find_images,
-    missing_files,
 )
+from orchestrator.absent import add_fingerprints, check_images
 from orchestrator.cautions import cautions
 from orchestrator.differences import differences
 from orchestrator.expand import Cell, expansion, filter_cells
@@ -41,9 +36,6 @@ from orchestrator.table import REPORT, Row, Table, make_table
 
 if TYPE_CHECKING:
     from orchestrator.runs import CellInfo, Settled
-
-ABSENT = "absent"
-"""Stands for the fingerprint of data that are not there."""
 
 
 @dataclass(frozen=True)
@@ -232,11 +224,11 @@ def make_plan(
     known: dict[Any, str] = {}
     by_hand = data is not None  # then it must be there, also for a dry run
     try:
-        notes = _fingerprint(chosen, need_data or by_hand, known)
+        notes = add_fingerprints(chosen, need_data or by_hand, known)
     except DataError as error:
         raise DataError(f"{error}{'' if by_hand else '; name yours with --data DIR'}") from None
-    notes += _check_images(chosen, need_data, known)
-    _fingerprint(everything, False, known)
+    notes += check_images(chosen, need_data, known)
+    add_fingerprints(everything, False, known)
     texts = Texts()
     planned = {
         id(c): Planned(cell_id(c.config, print_, texts), c, print_)
@@ -268,44 +260,6 @@ def table_of(plan: Plan, rows: Sequence[Row]) -> Table:
             f"{REPORT} = {sweep.reference.source}; compare only where data and rules match"
         )
     return replace(table, notes=tuple(notes))
-
-
-def _fingerprint(cells: Iterable[Cell], need_data: bool, known: dict[Any, str]) -> list[str]:
-    """Add the fingerprints of what `cells` train on to `known`; notes on data that are absent."""
-    notes = []
-    for source in dict.fromkeys(cell.config.data.source for cell in cells):
-        if source not in known:
-            try:
-                known[source] = data_fingerprint(source)
-            except DataError as error:
-                if need_data:
-                    raise
-                known[source] = ABSENT
-                notes.append(f"note: {error}; the cells' ids are not those of a real run")
-    return notes
-
-
-def _check_images(cells: Iterable[Cell], need_data: bool, known: Mapping[Any, str]) -> list[str]:
-    """Every image that is listed must be there, unless bad images are skipped: better told now than
-    by each cell in turn."""
-    notes = []
-    strict = (c.config.data.source for c in cells if c.config.data.on_bad_image == "error")
-    for source in dict.fromkeys(strict):
-        if not isinstance(source, CocoFolder) or known[source] == ABSENT:
-            continue
-        for split in get_args(SplitName):
-            listed = json.loads(find_annotations(source, split).read_bytes())["images"]
-            names = [record["file_name"] for record in listed]
-            folder = find_images(source, split, names)
-            if missing := missing_files(folder, names):
-                problem = (
-                    f"{folder / missing[0]}: the image is listed but absent ({len(missing)} of "
-                    f"{len(names)} are; data.on_bad_image: skip leaves them out)"
-                )
-                if need_data:
-                    raise DataError(problem)
-                notes.append(f"note: {problem}; a real run ends here")
-    return notes
 
 
 def _variant(profile: str | None, data: Path | None, overrides: Sequence[str]) -> str:

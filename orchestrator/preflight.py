@@ -19,11 +19,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from detcore.config import CODE_VERSION, to_dict
+from orchestrator.absent import ABSENT
 from orchestrator.axes import text_of
 from orchestrator.differences import differences
 from orchestrator.expand import Cell
 from orchestrator.identity import arm_key
-from orchestrator.plan import ABSENT, Plan
+from orchestrator.plan import Plan
 from orchestrator.spec import SweepError
 
 MOST_ARMS = 128

@@ -24,7 +24,8 @@ from detcore.data.loader import eval_batches, train_batches
 from detcore.distributed import Gang
 from detcore.measure import Meter
 from detcore.precision import normalise
-from detcore.train import build_optimizer, first_detector, open_splits, train_step
+from detcore.setup import build_optimizer, first_detector, open_splits
+from detcore.train import train_step
 from orchestrator.expand import expand
 from orchestrator.spec import load_sweep
 

@@ -17,7 +17,8 @@ from detcore.data.loader import train_batches
 from detcore.detectors import build_detector
 from detcore.distributed import Gang
 from detcore.measure import Meter
-from detcore.train import build_optimizer, step_seed, train_step
+from detcore.setup import build_optimizer
+from detcore.train import step_seed, train_step
 from tests.detcore.detectors.sync import NoHostWait
 
 BASES = Path(__file__).parents[2] / "sweeps/bases"

@@ -22,7 +22,8 @@ from detcore.detectors import build_detector
 from detcore.distributed import Gang, process_group
 from detcore.measure import Meter
 from detcore.precision import normalise
-from detcore.train import build_optimizer, train, train_step
+from detcore.setup import build_optimizer
+from detcore.train import train, train_step
 
 CPU = torch.device("cpu")
 
