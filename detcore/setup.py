@@ -28,7 +28,9 @@ def check_splits(train_split: CocoSplit, val_split: CocoSplit) -> None:
             f"{train_split.annotation_file}; class numbers would mean different things"
         )
     if len(val_split.boxes) == 0:
-        raise DataError(f"{val_split.annotation_file}: has no boxes, so mAP is undefined")
+        file = val_split.annotation_file
+        held = "the part held out " if file == train_split.annotation_file else ""
+        raise DataError(f"{file}: {held}has no boxes, so mAP is undefined")
 
 
 def first_detector(config: Config, train_split: CocoSplit) -> Detector:

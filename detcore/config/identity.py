@@ -34,6 +34,8 @@ def identity_of(name: str, part: Any) -> Any:
             backbone["weights"] = _digest_of(file, file.stat().st_mtime_ns)
     if name == "data" and out["source"]["kind"] == "coco":
         out["source"] = {"kind": "coco"}
+    if name == "data" and not out["holdout"]:
+        del out["holdout"]  # came later than CODE_VERSION 2: without it, runs are what they were
     return out
 
 

@@ -23,6 +23,7 @@ from detcore.data.folder import (
     missing_files,
     read_coco_json,
 )
+from detcore.data.holdout import is_held_out
 from detcore.data.images import problem_of, read_image
 from detcore.data.outlines import Outlines, coco_rings, join_rings
 from detcore.data.shapes import ensure_shapes
@@ -98,14 +99,21 @@ def open_split(data: Data, split: SplitName) -> CocoSplit:
     decoded once here (JPEGs at an eighth of their size), and what cannot be read is left out and
     recorded: so all ranks and loader workers, however many, see the same list. Outlines are built
     for training with `augment: waa`.
+
+    With `data.holdout` both splits come from the training images: val is the share held out, read
+    as any val split, and train is the rest.
     """
     source = data.source
     if isinstance(source, Shapes):
         source = CocoFolder(root=str(ensure_shapes(source)))
-    file = find_annotations(source, split)
+    listed: SplitName = "train" if data.holdout else split
+    file = find_annotations(source, listed)
     content = read_coco_json(file)
     images = content["images"]
-    folder = find_images(source, split, [r["file_name"] for r in images])
+    folder = find_images(source, listed, [r["file_name"] for r in images])
+    if data.holdout:
+        images = _part(file, images, split, data.holdout)
+    count = len(images)
     bad = _bad_images(folder, images, data.on_bad_image == "skip")
     images = [r for r in images if r["id"] not in bad]
 
@@ -117,7 +125,7 @@ def open_split(data: Data, split: SplitName) -> CocoSplit:
         images = [r for r in images if per_image[r["id"]]]
     if not images:
         raise DataError(
-            f"{file}: the split is empty: of {len(content['images'])} images {len(bad)} cannot be "
+            f"{file}: the split is empty: of {count} images {len(bad)} cannot be "
             f"read and none of the others is left (data.empty_images: {data.empty_images})"
         )
     kept = [(r, row) for r in images for row in per_image[r["id"]]]
@@ -144,6 +152,19 @@ def open_split(data: Data, split: SplitName) -> CocoSplit:
         skipped_images=tuple(sorted(bad)),
         outlines=outlines,
     )
+
+
+def _part(
+    file: Path, images: list[dict[str, Any]], split: SplitName, share: float
+) -> list[dict[str, Any]]:
+    """The training images that `split` has where a `share` of them is held out."""
+    kept = [r for r in images if is_held_out(r["file_name"], share) == (split == "val")]
+    if len(kept) in (0, len(images)):
+        raise DataError(
+            f"{file}: data.holdout {share:g} leaves {split} {len(kept)} of {len(images)} images; "
+            "training and evaluation need at least one each"
+        )
+    return kept
 
 
 Row = tuple[float, float, float, float, int, dict[str, Any]]  # x1, y1, x2, y2, class, its record

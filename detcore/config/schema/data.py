@@ -108,9 +108,13 @@ class Data:
     on_bad_image: Literal["error", "skip"] = (
         "error"  # an image that is listed and absent or truncated
     )
+    # this share of the training images is not trained on and takes the place of the val split:
+    # what is chosen (a learning rate) must not be chosen on the images that judge it
+    holdout: float = 0.0
 
     def __post_init__(self) -> None:
         _check_probability("flip", self.flip)
+        require(0 <= self.holdout < 1, f"holdout is a share below 1, is {self.holdout}")
 
 
 def _check_probability(name: str, value: float) -> None:
