@@ -1,0 +1,261 @@
+"""Commands to a sweep that runs: one file of JSON lines beside the sweep's lock.
+
+An orchestrator begins the file anew with a line that names it (`begin`), `orchestrator.ctl` appends
+commands addressed `to` that one, the orchestrator appends its answers and at last `end`. So a
+command that an earlier orchestrator did not come to read means nothing to a later one. Whoever
+appends makes one write: lines of several writers do not mix (on a network disk only if they are on
+one host).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from orchestrator.expand import Cell, filter_cells
+from orchestrator.plan import Planned
+from orchestrator.provenance import process_tags
+from orchestrator.spec import SweepError
+
+COMMANDS = ("pause", "resume", "drain", "cancel")
+Line = dict[str, Any]
+
+
+class Control:
+    """`with Control(folder, sweep, cells) as control:`, held with the sweep's lock. For one thread.
+
+    `folder` is where the lock lies, `cells` are those of this start; `say` takes lines for the
+    user. Where the file cannot be written, the sweep runs and takes no commands.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        sweep: str,
+        cells: Iterable[Planned],
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        arguments: str = "",
+    ) -> None:
+        self.file = control_file(folder, sweep)
+        self.say = say
+        self.arguments = arguments
+        self._token = uuid.uuid4().hex
+        self._read = 0  # bytes of the file
+        self._cells: dict[str, Cell] = {}
+        self._paused = False
+        self._held: set[str] = set()  # not started until `resume`
+        self._dropped: dict[str, str] = {}  # cancelled cell -> by whom
+        self._ending: tuple[str, str] | None = None  # drain or cancel, and by whom
+        self.add(cells)
+
+    def __enter__(self) -> Control:
+        begin = {"begin": self._token, "arguments": self.arguments, **process_tags()}
+        beginning = self.file.with_name(f".{self.file.name}.{os.getpid()}")
+        try:
+            beginning.write_text(_text(begin))
+            self._read = beginning.stat().st_size
+            beginning.replace(self.file)  # never half there
+        except OSError as error:
+            with suppress(OSError):
+                beginning.unlink()
+            self.say(f"{self.file}: cannot be written ({error.strerror}); ctl does not reach us")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._answer({"end": self._token})
+
+    def add(self, cells: Iterable[Planned]) -> None:
+        """Further cells of this start."""
+        self._cells |= {planned.id: planned.cell for planned in cells}
+
+    def read(self, running: Collection[str] = (), ended: Collection[str] = ()) -> None:
+        """Take the commands that have come, and answer them. `running` and `ended` are ids of
+        cells; the answer counts them. Costs one look at the file's size when there are none."""
+        for line in self._new():
+            if line.get("to") != self._token or line.get("command") not in COMMANDS:
+                continue
+            try:
+                text, refused = self._take(line, set(running), set(ended)), False
+            except SweepError as error:
+                text, refused = str(error), True
+            self.say(f"ctl {line['command']} by {_by(line)}: {text}")
+            self._answer(
+                {
+                    "answer": line.get("id"),
+                    "text": text,
+                    "refused": refused,
+                    "state": self._state(),
+                    "time": time.time(),
+                }
+            )
+
+    # ------------------------------------------------------------ what follows from them
+
+    def starting(self, cell: str) -> bool:
+        """Whether this cell may start now."""
+        held = self._paused or cell in self._held
+        return not (held or self._ending or cell in self._dropped)
+
+    def dropped(self, cell: str) -> bool:
+        """Whether this cell is cancelled: it does not start in this start of the sweep at all."""
+        return cell in self._dropped or self.stopped == "cancelled"
+
+    @property
+    def draining(self) -> bool:
+        """Nothing more is started; the sweep ends when nothing runs."""
+        return self._ending is not None
+
+    def cancelled(self, running: Iterable[str]) -> set[str]:
+        """Those of the `running` cells that are to be ended now."""
+        return {cell for cell in running if self.dropped(cell)}
+
+    def reason(self, cell: str) -> str:
+        """Why it was ended: what is on record as its `cell.reason`."""
+        by = self._dropped.get(cell) or (self._ending[1] if self._ending else "")
+        return f"cancelled by {by}" if by else "cancelled"
+
+    @property
+    def stopped(self) -> str:
+        """`drained` or `cancelled` when the whole sweep was, else empty."""
+        return {"drain": "drained", "cancel": "cancelled"}[self._ending[0]] if self._ending else ""
+
+    # ------------------------------------------------------------ inside
+
+    def _take(self, line: Line, running: set[str], ended: set[str]) -> str:
+        """Do what a command says; what it comes to. Raises SweepError where it makes no sense."""
+        command, only, by = line["command"], line.get("only"), _by(line)
+        if self.stopped == "cancelled":
+            raise SweepError("the sweep is being cancelled already")
+        if only is None:
+            return self._take_whole(command, by, len(running))
+        mine = self._chosen(only)
+        here, over = mine & running, mine & ended
+        waiting = mine - running - ended - self._dropped.keys()
+        if command == "pause":
+            self._held |= waiting
+            return f"{_cells(waiting)} held until resume; {len(here)} running go on"
+        if command == "resume":
+            if self._paused or self._ending:
+                raise SweepError("the whole sweep is held: resume without --only")
+            back = self._held & mine
+            self._held -= back
+            return f"{_cells(back)} may start again"
+        if command == "drain":
+            raise SweepError("drain ends the whole sweep: without --only")
+        self._dropped |= dict.fromkeys(waiting | here, by)
+        already = f"; {len(over)} had ended before" if over else ""
+        return f"{len(here)} running ended, {len(waiting)} waiting not started{already}"
+
+    def _take_whole(self, command: str, by: str, running: int) -> str:
+        if command == "pause":
+            if self._ending:
+                raise SweepError("the sweep is drained already: nothing more is started")
+            self._paused = True
+            return f"no further cell is started; {running} running go on"
+        if command == "resume":
+            was = self._paused or self._held or self._ending
+            self._paused, self._ending = False, None
+            self._held.clear()
+            return "cells are started again" if was else "nothing was held"
+        self._ending = (command, by)
+        if command == "drain":
+            return f"no further cell is started; the sweep ends after the {running} running"
+        return f"the sweep ends now; {running} running ended"
+
+    def _chosen(self, only: str) -> set[str]:
+        chosen = {id(cell) for cell in filter_cells(list(self._cells.values()), only)}
+        return {name for name, cell in self._cells.items() if id(cell) in chosen}
+
+    def _state(self) -> str:
+        if self._ending:
+            return {"drain": "draining", "cancel": "being cancelled"}[self._ending[0]]
+        if self._paused:
+            return "paused"
+        return f"{_cells(self._held)} held" if self._held else ""
+
+    def _new(self) -> list[Line]:
+        try:
+            if self.file.stat().st_size <= self._read:
+                return []
+            with self.file.open("rb") as file:
+                file.seek(self._read)
+                content = file.read()
+        except OSError:
+            return []
+        complete = content[: content.rfind(b"\n") + 1]
+        self._read += len(complete)
+        return _lines(complete)
+
+    def _answer(self, line: Line) -> None:
+        try:
+            append(self.file, line)
+        except OSError:
+            return  # a full disk: it has been done all the same, and said
+
+
+def control_file(folder: Path, sweep: str) -> Path:
+    return folder / f"{sweep}.control"
+
+
+def append(file: Path, line: Line) -> None:
+    """Add `line` in one write, on disk when this returns. Raises OSError, also when `file` is not
+    there: only an orchestrator makes it."""
+    content = ("\n" + _text(line)).encode()  # a line that a full disk cut off ends here
+    number = os.open(file, os.O_WRONLY | os.O_APPEND)
+    try:
+        if os.write(number, content) < len(content):
+            raise OSError(f"{file}: no space left")
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def read_lines(file: Path) -> list[Line]:
+    """All whole lines of the newest orchestrator; [] where there is no file."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return []
+    return _lines(content[: content.rfind(b"\n") + 1])
+
+
+def state_of(folder: Path, sweep: str) -> str:
+    """How ctl has left a sweep that runs: `paused`, `draining`, `3 cells held` ...; empty for as
+    usual. Whether the orchestrator lives is another question (`owner_of`)."""
+    state = ""
+    for line in read_lines(control_file(folder, sweep)):
+        if "end" in line:
+            return ""
+        state = str(line.get("state", state))
+    return state
+
+
+def _lines(content: bytes) -> list[Line]:
+    found = []
+    for text in content.splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue  # cut off, or not ours
+        if isinstance(line, dict):
+            found.append(line)
+    return found
+
+
+def _text(line: Line) -> str:
+    return json.dumps(line) + "\n"
+
+
+def _by(line: Line) -> str:
+    return " ".join(str(line.get("by", "?")).split())[:100]
+
+
+def _cells(ids: Collection[str]) -> str:
+    return "1 cell" if len(ids) == 1 else f"{len(ids)} cells"
