@@ -26,6 +26,16 @@ class Resources:
     cpus_per_worker: float = 1
     gpus_per_worker: float = 0
 
+    @property
+    def cpus(self) -> float:
+        """Of all its workers."""
+        return self.workers * self.cpus_per_worker
+
+    @property
+    def gpus(self) -> float:
+        """Of all its workers."""
+        return self.workers * self.gpus_per_worker
+
 
 class Shared:
     """What the cells of a sweep have in common, so that it is done once."""

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from detcore.config import Config, ConfigError, from_dict, nearest
 from detcore.result import METRICS
 from orchestrator.axes import Axis, Label, Write, read_axes, read_set
+from orchestrator.budget import Budget
 from orchestrator.conditions import (
     Choice,
     conditional_axes,
@@ -73,6 +74,7 @@ class Sweep:
     metric: Metric
     seeds: tuple[int, ...]
     failure: Failure
+    budget: Budget  # as the file has it; the command line may go before it
     design: tuple[Block, ...]
     rules: tuple[Rule, ...]  # `exclude`
     claims: tuple[Claim, ...]  # `assert`
@@ -131,6 +133,7 @@ def load_sweep(
         metric=_metric(document),
         seeds=seeds,
         failure=_section(document, Failure, "failure"),
+        budget=_section(document, Budget, "budget"),
         design=read_design(document, axes, baseline, seeds),
         rules=read_rules(document, lines, known),
         claims=read_claims(document, known),

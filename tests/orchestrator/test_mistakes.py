@@ -195,6 +195,43 @@ SWAPS = [
     ("{workers: 2}", "{gpus_per_worker: -1}", 23, "must be at least 0, is -1"),
     ("crash_retries: 1", "crash_retry: 1", 24, "did you mean 'crash_retries'?"),
     ("crash_retries: 1", "crash_retries: -1", 24, "crash_retries must not be negative, is -1"),
+    # budget
+    (
+        "failure: {",
+        "budget: {gpu_hour: 3}\nfailure: {",
+        24,
+        "unknown key 'gpu_hour'; did you mean 'gpu_hours'?|max_concurrent, max_gpus",
+    ),
+    (
+        "failure: {",
+        "budget: {gpu_hours: 0}\nfailure: {",
+        24,
+        "budget.gpu_hours: gpu_hours must be positive, is 0",
+    ),
+    (
+        "failure: {",
+        "budget: {gpu_hours: lots}\nfailure: {",
+        24,
+        "budget.gpu_hours: must be a number, is 'lots'",
+    ),
+    ("failure: {", "budget: {gpu_hours: .inf}\nfailure: {", 24, "must be a finite number, is inf"),
+    ("failure: {", "budget: {gpu_hours: 1e4}\nfailure: {", 24, "YAML reads 1e4 as text"),
+    ("failure: {", "budget: {max_gpus: 0}\nfailure: {", 24, "max_gpus must be at least 1, is 0"),
+    ("failure: {", "budget: {max_gpus: 2.5}\nfailure: {", 24, "must be a whole number, is 2.5"),
+    (
+        "failure: {",
+        "budget: {max_concurrent: -1}\nfailure: {",
+        24,
+        "max_concurrent must be at least 1",
+    ),
+    (
+        "failure: {",
+        "budget: {confirm_gpu_hours: -1}\nfailure: {",
+        24,
+        "confirm_gpu_hours must not be negative",
+    ),
+    ("failure: {", "budget: {gpu_hours: true}\nfailure: {", 24, "must be a number, is True"),
+    ("failure: {", "budget: 2500\nfailure: {", 24, "budget: must be a mapping, is 2500"),
     # profiles are checked even when none is chosen
     ("quick: {seeds: [0]}", "quick: {name: x}", 26, "'name' cannot stand in a profile"),
     ("quick: {seeds: [0]}", "quick: {seads: [0]}", 26, "did you mean 'seeds'?"),
