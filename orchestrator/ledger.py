@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from detcore.result import Point
 from orchestrator.provenance import code_tags, owner_of, process_tags
 from orchestrator.runs import (
+    FAULTS,
     SETTLED,
     STATUS,
     CellInfo,
@@ -68,6 +69,7 @@ class Ledger:
         self._client = client
         self._axes: dict[str, list[str]] = {}
         self._attempts: dict[str, int] = {}
+        self._faults: dict[str, Settled] = {}
         self._warned: set[str] = set()
         self._outbox = Outbox(client, lambda text: self.say(text)) if client else None
 
@@ -77,11 +79,16 @@ class Ledger:
         """The newest result of each of `ids` that has one, over all sweeps in the store; faults are
         no results."""
         missing, found = set(ids), {}
+        unseen = set(missing)
+        self._faults = {}
         for run in self._cells():
             if not missing:
                 break
             tags = run.data.tags
             cell_id = tags.get("cell.id", "")
+            if cell_id in unseen and tags.get("cell.outcome") in FAULTS:
+                self._faults[cell_id] = read_settled(run)
+            unseen.discard(cell_id)
             if cell_id in missing:
                 before = self._attempts.get(cell_id, 0)
                 self._attempts[cell_id] = max(before, whole(tags.get("cell.attempt")) or 0)
@@ -89,6 +96,10 @@ class Ledger:
                     found[cell_id] = read_settled(run)
                     missing.remove(cell_id)
         return found
+
+    def newest_faults(self, ids: Iterable[str]) -> dict[str, Settled]:
+        """Those of `ids` whose newest attempt ended in a fault, as the last `settled` saw them."""
+        return {id: self._faults[id] for id in ids if id in self._faults}
 
     def deleted_results(self, ids: Iterable[str]) -> dict[str, float]:
         """Those of `ids` that had a result which a user deleted in MLflow, and when the newest of

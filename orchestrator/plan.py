@@ -57,6 +57,7 @@ class Plan:
     everything: tuple[Planned, ...] = ()  # the cells of the whole sweep, also those `only` left out
     variant: str = ""  # equal for starts with the same profile, data and settings
     excluded: tuple[Excluded, ...] = ()  # arms of the design that a rule leaves out
+    left: Mapping[str, Settled] = field(default_factory=dict)  # faulted cells not run again
 
     @property
     def ids(self) -> list[str]:
@@ -65,7 +66,13 @@ class Plan:
     @property
     def todo(self) -> list[Planned]:
         """The cells to train, in the order of the plan."""
-        return [planned for planned in self.cells if planned.id not in self.settled]
+        known = self.known
+        return [planned for planned in self.cells if planned.id not in known]
+
+    @property
+    def known(self) -> Mapping[str, Settled]:
+        """How the cells ended that are not run: results, and faults that are left."""
+        return {**self.left, **self.settled} if self.left else self.settled
 
     @property
     def axes(self) -> dict[str, list[Any]]:
@@ -122,8 +129,8 @@ class Plan:
         )
 
     def status(self, planned: Planned) -> str:
-        """The outcome of a settled cell, else `waiting`."""
-        return self.settled[planned.id].outcome if planned.id in self.settled else "waiting"
+        """The outcome of a cell that is not run, else `waiting`."""
+        return self.known[planned.id].outcome if planned.id in self.known else "waiting"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -166,7 +173,7 @@ class Plan:
     def headline(self) -> str:
         arms = len({p.cell.arm_label for p in self.cells})
         seeds = len({p.cell.seed for p in self.cells})
-        settled = len(self.cells) - len(self.todo)
+        settled = sum(id in self.settled for id in self.ids)
         sizes = Counter(_size(p.cell) for p in self.cells)
         question = f"\n{self.sweep.question}" if self.sweep.question else ""
         return (

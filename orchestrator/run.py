@@ -2,6 +2,7 @@
 
     python -m orchestrator.run SWEEP.yaml [--profile NAME] [--data DIR] [--set a.b=c]
                                           [--only EXPR] [--dry-run [--json]]
+                                          [--retry-failed[=OUTCOMES]] [--fresh]
 
 The same command again goes on where it stopped: what MLflow has as settled is not trained again.
 """
@@ -15,19 +16,30 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from orchestrator.again import (
+    add_again_arguments,
+    again_of,
+    choose,
+    fresh_question,
+    left_line,
+    start_over,
+)
 from orchestrator.cli import EXIT_MISTAKE, MISTAKES, add_sweep_arguments, plan_of, print_text
 from orchestrator.cluster import ClusterError
+from orchestrator.confirm import confirm
+from orchestrator.control import Control
 from orchestrator.lock import alone, hold_cells
 from orchestrator.plan import Plan
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger
 
-EXIT_SETTLED, EXIT_FAULTS, EXIT_INTERRUPTED = 0, 1, 130  # EXIT_MISTAKE: cli
+EXIT_SETTLED, EXIT_FAULTS, EXIT_DRAINED, EXIT_INTERRUPTED = 0, 1, 3, 130  # EXIT_MISTAKE: cli
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(args, screen)
     except KeyboardInterrupt:
-        screen.print("Interrupted. What has settled is kept; the same command goes on from here.")
+        screen.print(_interrupted(args.fresh))
         return EXIT_INTERRUPTED
     except ValueError as error:
         if not isinstance(error, (*MISTAKES, ClusterError)):
@@ -57,8 +69,8 @@ def _run(args: argparse.Namespace, screen: Console) -> int:
     from orchestrator.ledger import open_ledger
 
     if args.dry_run:
-        settled = open_ledger(plan.sweep.name, create=False).settled(plan.ids)
-        plan = plan.reconciled(settled)
+        ledger = open_ledger(plan.sweep.name, create=False)
+        plan = choose(plan, ledger.settled(plan.ids), ledger, again_of(args)).plan
         print_text(json.dumps(plan.to_json(), indent=1) if args.json else plan.to_text())
         return EXIT_SETTLED
     with alone(plan.folder.parent, plan.sweep.name):
@@ -72,24 +84,44 @@ def _run_missing(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: C
     from orchestrator.recorder import Recorder
     from orchestrator.recovery import close_orphans, store_unrecorded
 
-    ids = plan.whole().ids
-    plan = plan.reconciled(ledger.settled(ids))
-    labels = {planned.id: planned.cell.label for planned in plan.todo}
+    ids, again = plan.whole().ids, again_of(args)
+    settled = ledger.settled(ids)
+    chosen = choose(plan, settled, ledger, again)
+    if again.fresh and (question := fresh_question(chosen.replaced)):
+        confirm(question, args.yes)
+    missing = plan.reconciled(settled)
+    labels = {p.id: p.cell.label for p in (*missing.todo, *chosen.plan.todo)}
     with hold_cells(plan.folder.parent, labels):
-        recovered = close_orphans(ledger, plan, screen)
+        recovered = close_orphans(ledger, missing, screen)
         # again: until the cells were ours, another sweep may have settled some
-        plan = plan.reconciled(ledger.settled(ids))
-        if store_unrecorded(ledger, plan, screen):
-            plan = plan.reconciled(ledger.settled(ids))
-        screen.print(plan.headline(), markup=False, soft_wrap=True)
-        if plan.todo and (checked := check_effects(plan)):
-            screen.print(checked, markup=False, soft_wrap=True)
-        with Recorder(ledger, plan, screen, args.arguments, recovered.elsewhere) as recorder:
-            if plan.todo:
-                _train(args, plan, recorder, screen)
+        missing = plan.reconciled(ledger.settled(ids))
+        if store_unrecorded(ledger, missing, screen):
+            missing = plan.reconciled(ledger.settled(ids))
+        chosen = choose(plan, missing.settled, ledger, again)
+        plan = chosen.plan
+        say = partial(screen.print, markup=False, soft_wrap=True)
+        say(plan.headline())
+        if left := left_line(plan):
+            say(left)
+        place = plan.folder.parent
+        with Control(
+            place, plan.sweep.name, plan.todo, say=say, arguments=args.arguments
+        ) as control:
+            args.control = control
+            if plan.todo and (checked := check_effects(plan)):
+                say(checked)
+            for planned in chosen.anew:
+                start_over(plan.folder / planned.id)
+            with Recorder(ledger, plan, screen, args.arguments, recovered.elsewhere) as recorder:
+                if plan.todo:
+                    _train(args, plan, recorder, screen)
     print_text(recorder.report())
     screen.print(_next_commands(plan, ledger.ui_command()), markup=False, soft_wrap=True)
-    return EXIT_SETTLED if recorder.all_settled and recorder.stored else EXIT_FAULTS
+    if recorder.all_settled and recorder.stored:
+        return EXIT_SETTLED
+    return {"drained": EXIT_DRAINED, "cancelled": EXIT_INTERRUPTED}.get(
+        control.stopped, EXIT_FAULTS
+    )
 
 
 def _train(args: argparse.Namespace, plan: Plan, recorder: Any, screen: Console) -> None:
@@ -106,6 +138,12 @@ def _train(args: argparse.Namespace, plan: Plan, recorder: Any, screen: Console)
             screen.print(f"Ray dashboard: {cluster.dashboard}{token}", soft_wrap=True)
         recorder.watching(cluster)
         run_cells(jobs, recorder, name=plan.sweep.name, max_concurrent=args.max_concurrent)
+
+
+def _interrupted(fresh: bool) -> str:
+    if fresh:  # the same command would train anew what this one has just trained
+        return "Interrupted. What has settled is kept; the same command begins everything anew."
+    return "Interrupted. What has settled is kept; the same command goes on from here."
 
 
 def _next_commands(plan: Plan, browse: str) -> str:
@@ -126,7 +164,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description="Run a sweep and print its ablation table. What has settled is not run again.",
         epilog="Exit codes: 0 every cell settled (a diverged cell is a result), 1 some cells "
         "faulted or MLflow could not store a result, 2 a mistake in the sweep file or the "
-        "arguments, 130 interrupted.",
+        "arguments, 3 drained (the same command goes on), 130 interrupted or cancelled.",
     )
     add = parser.add_argument
     add_sweep_arguments(parser)
@@ -136,6 +174,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="show the cells and what is left to do; start nothing",
     )
     add("--json", action="store_true", help="with --dry-run: JSON on standard output, nothing else")
+    add_again_arguments(parser)
+    add("--yes", "-y", action="store_true", help="do not ask before a start that costs or replaces")
     add("--max-concurrent", type=_at_least_one, metavar="N", help="cells at once, at most")
     add(
         "--address",

@@ -43,7 +43,7 @@ class CellInfo:
 
 @dataclass(frozen=True)
 class Settled:
-    """The newest result of a cell, in whichever sweep it was trained."""
+    """How an attempt ended, in whichever sweep: of most cells, the newest result."""
 
     run_id: str
     outcome: str
