@@ -116,8 +116,9 @@ def fresh_question(replaced: Sequence[Planned]) -> str:
     """What `--fresh` asks; empty when it takes nothing away."""
     if not replaced:
         return ""
-    cells = "1 cell has a result" if len(replaced) == 1 else f"{len(replaced)} cells have results"
-    return f"{cells}, and --fresh trains them anew"
+    if len(replaced) == 1:
+        return "1 cell has a result, and --fresh trains it anew"
+    return f"{len(replaced)} cells have results, and --fresh trains them anew"
 
 
 def _outcomes(text: str) -> frozenset[str]:
