@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.axes import Axis, Label, Level, text_of
 from orchestrator.conditions import Choice, resolved, scope_of
 from orchestrator.design import Block, Run
+from orchestrator.document import KeyPath
 from orchestrator.expr import Value
 from orchestrator.rules import Excluded, Rule, truth, value_of
 from orchestrator.spec import Sweep
+from orchestrator.tune import Values
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Arm:
     seeds: tuple[int, ...]
     blocks: Mapping[str, tuple[int, ...]]  # the blocks that ask for it, each with its seeds
     name: str | None = None
+    tuned: Values = field(default_factory=dict)  # else the defaults of `tune`
 
 
 Fill = Callable[[Arm], Iterable[Level]]
@@ -47,6 +50,19 @@ def arms_of(sweep: Sweep, fill: Fill) -> tuple[list[Arm], list[Excluded]]:
                 found[key] = _arm(sweep.axes, levels, blocks, before.name or run.name)
     arms = [_seeded(sweep, arm) for arm in found.values()]
     return _split(sweep, arms)
+
+
+def arm_with(sweep: Sweep, named: Mapping[str, Level], at: KeyPath, seed: int, fill: Fill) -> Arm:
+    """The arm of these levels that has the baseline's for all other axes, in the design or not;
+    `at` is the key that asks for it. Raises SweepError where a rule leaves it out."""
+    block = Block(at[0], at[0], at, (seed,), (Run(named, at),))
+    arm = _arm(sweep.axes, _levels(sweep, block.runs[0], block, fill), {block.id: block.seeds})
+    for rule in sweep.rules:
+        if _matches(sweep, rule, arm):
+            raise sweep.document.error(
+                at, f"the arm {arm.label} is left out by the rule {rule.expr.text!r}"
+            )
+    return arm
 
 
 def _levels(sweep: Sweep, run: Run, block: Block, fill: Fill) -> tuple[Level, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -252,6 +252,15 @@ def _parsed(document: Document, at: KeyPath, value: Any, known: set[str]) -> Any
     if isinstance(value, list):
         return [_parsed(document, (*at, str(i)), v, known) for i, v in enumerate(value)]
     return value
+
+
+def exprs_in(value: Any) -> Iterator[Expr]:
+    """The expressions in a value of `set`, at any depth."""
+    if isinstance(value, Expr):
+        yield value
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in inner:
+        yield from exprs_in(part)
 
 
 def filled(value: Any, scope: Mapping[str, Value]) -> Any:

@@ -23,8 +23,11 @@ class Line:
     at: KeyPath
 
 
-def read_lines(document: Document, axes: Sequence[Axis], base_workers: int) -> tuple[Line, ...]:
-    """`derive` and `resources.workers`, each after the lines that it reads.
+def read_lines(
+    document: Document, axes: Sequence[Axis], base_workers: int, others: Collection[str] = ()
+) -> tuple[Line, ...]:
+    """`derive` and `resources.workers`, each after the lines that it reads; `others` are names that
+    they may read beside the axes.
 
     The order in the file does not matter, so `derive` may use `workers` and `resources.workers` a
     derived number; left out, `workers` is what the base says. Raises SweepError for an unknown name
@@ -39,7 +42,7 @@ def read_lines(document: Document, axes: Sequence[Axis], base_workers: int) -> t
         name: (value, ("derive", name)) for name, value in derive.items()
     }
     sources["workers"] = (workers, ("resources", "workers"))
-    known = names_of(axes) | set(sources)
+    known = names_of(axes) | set(others) | set(sources)
     lines = {n: Line(n, _expr(document, at, v, known), at) for n, (v, at) in sources.items()}
     done: dict[str, Line] = {}
 

@@ -31,6 +31,7 @@ KEYS = (
     "exclude",
     "seeds",
     "resources",
+    "tune",
     "budget",
     "failure",
     "profiles",

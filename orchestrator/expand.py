@@ -6,18 +6,20 @@ there is a whole table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from detcore.config import Config
-from orchestrator.arms import Arm, arms_of
-from orchestrator.axes import Label, text_of
+from orchestrator.arms import Arm, Fill, arm_with, arms_of
+from orchestrator.axes import Label, Level, text_of
 from orchestrator.conditions import hint
 from orchestrator.expr import Expr, ExprError, evaluate, parse
 from orchestrator.identity import Texts, arm_key
 from orchestrator.resolve import Resources, Shared, config_of, levels_of_base
 from orchestrator.rules import Excluded
 from orchestrator.spec import Sweep, SweepError
+from orchestrator.tune import Group, Tune, Values
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,18 @@ class Cell:
     ref: str | None = None  # the row of another report that this arm repeats
     blocks: tuple[str, ...] = ()  # the blocks of the design that ask for this cell
     name: str | None = None  # what the sweep calls this arm
+    role: Literal["report", "tune"] = "report"  # `tune`: it chooses a value, and is in no table
+    tuned: Values = field(default_factory=dict)  # of the parameters of `tune`
 
 
 @dataclass(frozen=True)
 class Expansion:
-    """What a sweep comes to: its cells, and the arms of its design that a rule leaves out."""
+    """What a sweep comes to: its cells, the arms of its design that a rule leaves out, and the
+    cells that choose the values of `tune`."""
 
     cells: list[Cell] = field(default_factory=list)
     excluded: list[Excluded] = field(default_factory=list)
+    tuning: list[Cell] = field(default_factory=list)
 
 
 def expand(sweep: Sweep) -> list[Cell]:
@@ -51,10 +57,19 @@ def expand(sweep: Sweep) -> list[Cell]:
     return expansion(sweep).cells
 
 
-def expansion(sweep: Sweep) -> Expansion:
-    """The cells of `sweep` and what is left out of it; raises SweepError."""
+def expansion(sweep: Sweep, choices: Mapping[Group, Values] | None = None) -> Expansion:
+    """The cells of `sweep` and what is left out of it; raises SweepError.
+
+    `choices` are the tuned values of groups of arms; other groups have the defaults of `tune`.
+    """
     shared = Shared(sweep)
-    arms, excluded = arms_of(sweep, lambda arm: levels_of_base(sweep, shared, arm))
+
+    def fill(arm: Arm) -> Iterator[Level]:
+        return levels_of_base(sweep, shared, arm)
+
+    arms, excluded = arms_of(sweep, fill)
+    if sweep.tune:
+        arms = [_with_choice(sweep.tune, arm, choices or {}) for arm in arms]
     by_seed: dict[int, list[Cell]] = {seed: [] for seed in sweep.seeds}
     firsts = []
     for arm in arms:
@@ -63,7 +78,8 @@ def expansion(sweep: Sweep) -> Expansion:
         for cell in cells:
             by_seed[cell.seed].append(cell)
     _check_effect(sweep, arms, firsts)
-    return Expansion([cell for cells in by_seed.values() for cell in cells], excluded)
+    tuning = _tuning(sweep, sweep.tune, shared, arms, fill) if sweep.tune else []
+    return Expansion([cell for cells in by_seed.values() for cell in cells], excluded, tuning)
 
 
 def filter_cells(cells: Sequence[Cell], only: str) -> list[Cell]:
@@ -142,4 +158,101 @@ def _cells(sweep: Sweep, shared: Shared, arm: Arm) -> Iterator[Cell]:
             ref=row.id if row else None,
             blocks=tuple(block for block, seeds in arm.blocks.items() if seed in seeds),
             name=arm.name,
+            tuned=arm.tuned,
+        )
+
+
+# ---------------------------------------------------------------- tuning
+
+
+def _with_choice(tune: Tune, arm: Arm, choices: Mapping[Group, Values]) -> Arm:
+    return replace(arm, tuned=choices.get(tune.group(arm.axes), tune.default))
+
+
+def _tuning(
+    sweep: Sweep, tune: Tune, shared: Shared, arms: Sequence[Arm], fill: Fill
+) -> list[Cell]:
+    """For each group that has an arm, a short cell of every candidate."""
+    groups: dict[Group, Arm] = {}
+    for arm in arms:
+        groups.setdefault(tune.group(arm.axes), arm)
+    cells = [
+        _tuning_cell(sweep, tune, shared, replace(arm, tuned=values))
+        for group, member in groups.items()
+        for arm in [_representative(sweep, tune, group, member, fill)]
+        for values in tune.candidates()
+    ]
+    _check_tuning(sweep, tune, cells)
+    return cells
+
+
+def _representative(sweep: Sweep, tune: Tune, group: Group, member: Arm, fill: Fill) -> Arm:
+    """The arm that is trained for its group: the group's levels of `per`, else the baseline's, so
+    that it stays the same when the design grows."""
+    named = {
+        axis.name: level
+        for axis, level in zip(sweep.axes, member.levels, strict=True)
+        if axis.name in tune.per and level in axis.levels
+    }
+    at = ("tune", "per")
+    arm = arm_with(sweep, named, at, tune.seed, fill)
+    for name, wanted, got in zip(tune.per, group, tune.group(arm.axes), strict=True):
+        if wanted != got:
+            raise sweep.document.error(
+                at,
+                f"with the other axes at the baseline {name} is {got} where the arms that share "
+                f"a tuning have {wanted}: add the axes that the `when` of {name} reads",
+            )
+    return arm
+
+
+def _tuning_cell(sweep: Sweep, tune: Tune, shared: Shared, arm: Arm) -> Cell:
+    config, resources = config_of(sweep, shared, arm, tune.seed)
+    if config.data.holdout:
+        raise sweep.document.error(
+            ("tune", "holdout"),
+            f"the cells of the sweep are scored on held-out training images themselves "
+            f"(data.holdout {config.data.holdout:g}); nothing is left to tune on (arm {arm.label})",
+        )
+    steps = tune.steps or max(1, round(tune.share * config.train.steps))
+    try:
+        config = replace(
+            config,
+            train=replace(config.train, steps=steps),
+            data=replace(config.data, holdout=tune.holdout),
+        )
+    except ValueError as error:
+        at = ("tune", "steps" if tune.steps else "share")
+        raise sweep.document.error(at, f"{error} (arm {arm.label})") from None
+    shown = {name: arm.axes[name] for name in tune.per} | dict(arm.tuned)
+    label = " ".join(f"{name}={text_of(value)}" for name, value in shown.items())
+    return Cell(
+        label=f"tune {label} seed={tune.seed}",
+        arm_label=f"tune {label}",
+        axes={**arm.axes, **arm.tuned},
+        seed=tune.seed,
+        config=config,
+        resources=resources,
+        role="tune",
+        tuned=arm.tuned,
+    )
+
+
+def _check_tuning(sweep: Sweep, tune: Tune, cells: Sequence[Cell]) -> None:
+    """Equal runs among the candidates would mean that there is nothing to choose, or that choosing
+    undoes what an axis does."""
+    first: dict[str, Cell] = {}
+    texts = Texts()
+    for cell in cells:
+        same = first.setdefault(arm_key(cell.config, texts), cell)
+        if same is cell:
+            continue
+        runs = f"{same.arm_label!r} and {cell.arm_label!r} are the same run"
+        differing = [name for name in tune.per if same.axes[name] != cell.axes[name]]
+        if not differing:
+            raise sweep.document.error(("tune", "nuisance"), f"{runs}: there is nothing to choose")
+        raise sweep.document.error(
+            ("tune", "per"),
+            f"{runs}: tuned apart, the levels of {' and '.join(differing)} would not differ; take "
+            f"{'it' if len(differing) == 1 else 'them'} out of `per`",
         )

@@ -9,10 +9,10 @@ from typing import Any
 
 from detcore.config import Config, ConfigError, Memo, from_dict, set_path, to_dict
 from orchestrator.arms import Arm, scope_for
-from orchestrator.axes import Level, Write, filled, tidy
+from orchestrator.axes import Level, Write, exprs_in, filled, tidy
 from orchestrator.derive import reads_seed
 from orchestrator.explain import explained
-from orchestrator.expr import Expr, ExprError, Value
+from orchestrator.expr import ExprError, Value
 from orchestrator.overrides import check_conditional, is_data
 from orchestrator.rules import check_claims, failed, value_of
 from orchestrator.spec import Sweep
@@ -62,19 +62,11 @@ class Shared:
         }
 
 
-def exprs_in(value: Any) -> Iterator[Expr]:
-    """The expressions in a value of `set`, at any depth."""
-    if isinstance(value, Expr):
-        yield value
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for part in inner:
-        yield from exprs_in(part)
-
-
 def config_of(sweep: Sweep, shared: Shared, arm: Arm, seed: int) -> tuple[Config, Resources]:
     """What a cell trains and what it reserves; raises SweepError for a value that no config
     takes."""
-    scope = {"seed": seed, **scope_for(sweep.axes, arm)}
+    tuned = {**(sweep.tune.default if sweep.tune else {}), **arm.tuned}
+    scope = {"seed": seed, **tuned, **scope_for(sweep.axes, arm)}
     for line in sweep.lines:
         scope[line.name] = value_of(sweep.document, line.at, line.expr, scope, arm.label)
     check_claims(sweep.document, sweep.claims, scope, arm.label)

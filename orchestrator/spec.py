@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from detcore.config import Config, ConfigError, from_dict, nearest
 from detcore.result import METRICS
-from orchestrator.axes import Axis, Label, Write, read_axes, read_set
+from orchestrator.axes import Axis, Label, Write, exprs_in, read_axes, read_set
 from orchestrator.budget import Budget
 from orchestrator.conditions import (
     Choice,
@@ -28,6 +28,7 @@ from orchestrator.document import KEYS, Document, KeyPath, SweepError, read_docu
 from orchestrator.overrides import check_collisions, is_replaced, with_arguments, with_profile
 from orchestrator.reference import Reference, read_reference
 from orchestrator.rules import Claim, Rule, read_claims, read_rules
+from orchestrator.tune import Tune, check_tune, read_tune
 
 __all__ = ["Failure", "Metric", "Sweep", "SweepError", "load_sweep"]
 
@@ -73,6 +74,7 @@ class Sweep:
     reference: Reference  # rows of another report that arms repeat
     metric: Metric
     seeds: tuple[int, ...]
+    tune: Tune | None
     failure: Failure
     budget: Budget  # as the file has it; the command line may go before it
     design: tuple[Block, ...]
@@ -110,11 +112,14 @@ def load_sweep(
     defaults, baseline = read_baseline(document, axes, conditional)
     seeds = _seeds(document)
     _check_workers(document, axes, base)
-    lines = read_lines(document, axes, base.train.workers)
-    known = names_of(axes) | {line.name for line in lines}
+    metric = _metric(document)
+    tune = read_tune(document, axes, seeds, metric.name, metric.goal)
+    nuisance = set(tune.nuisance if tune else ())
+    lines = read_lines(document, axes, base.train.workers, nuisance)
+    known = names_of(axes) | nuisance | {line.name for line in lines}
     writes = read_set(document, known)
     check_collisions(document, axes, writes, config_writes)
-    return Sweep(
+    sweep = Sweep(
         file=file,
         profile=profile,
         name=_name(document),
@@ -130,8 +135,9 @@ def load_sweep(
             axes,
             lambda changed: resolved(document, axes, conditional, {**defaults, **changed}),
         ),
-        metric=_metric(document),
+        metric=metric,
         seeds=seeds,
+        tune=tune,
         failure=_section(document, Failure, "failure"),
         budget=_section(document, Budget, "budget"),
         design=read_design(document, axes, baseline, seeds),
@@ -144,6 +150,11 @@ def load_sweep(
         overrides=config_writes,
         document=document,
     )
+    if tune:
+        read = {name for w in sweep.writes for expr in exprs_in(w.value) for name in expr.names}
+        resources = (sweep.cpus_per_worker, sweep.gpus_per_worker)
+        check_tune(document, tune, lines, sweep.rules, resources, read)
+    return sweep
 
 
 def pointed(error: ConfigError, document: Document) -> KeyPath:
