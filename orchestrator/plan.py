@@ -108,7 +108,8 @@ class Plan:
             "cpus_per_worker": cell.resources.cpus_per_worker,
             "gpus_per_worker": cell.resources.gpus_per_worker,
             "hang_timeout_s": self.sweep.failure.hang_timeout_s,
-            "crash_retries": self.sweep.failure.crash_retries,
+            "max_hours": self.sweep.failure.max_hours,
+            "crash_retries": int(self.sweep.failure.retries["crashed"]),
         }
 
     def info(self, planned: Planned) -> CellInfo:
@@ -157,6 +158,7 @@ class Plan:
             "excluded": excluded_json(self.excluded),
             "aliases": aliases_json(self.sweep.design, self.excluded),
             "cautions": cautions([p.cell for p in self.cells]),
+            "failure": self.sweep.failure.to_json(),
         }
 
     @cached_property

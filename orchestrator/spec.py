@@ -25,6 +25,7 @@ from orchestrator.conditions import (
 from orchestrator.derive import Line, names_of, read_lines, read_resource
 from orchestrator.design import Block, read_design
 from orchestrator.document import KEYS, Document, KeyPath, SweepError, read_document
+from orchestrator.failure import Failure, read_failure
 from orchestrator.overrides import check_collisions, is_replaced, with_arguments, with_profile
 from orchestrator.reference import Reference, read_reference
 from orchestrator.rules import Claim, Rule, read_claims, read_rules
@@ -39,20 +40,6 @@ class Metric:
 
     name: str = "mAP"
     goal: Literal["max", "min"] = "max"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What is done about faults (a diverged or stalled cell is a result, never retried)."""
-
-    hang_timeout_s: float = 600.0  # a gang that reports no step for this long is ended
-    crash_retries: int = 1  # further attempts after a crash or a hang
-
-    def __post_init__(self) -> None:
-        if self.hang_timeout_s <= 0:
-            raise ValueError(f"hang_timeout_s must be positive, is {self.hang_timeout_s}")
-        if self.crash_retries < 0:
-            raise ValueError(f"crash_retries must not be negative, is {self.crash_retries}")
 
 
 @dataclass(frozen=True)
@@ -138,7 +125,7 @@ def load_sweep(
         metric=metric,
         seeds=seeds,
         tune=tune,
-        failure=_section(document, Failure, "failure"),
+        failure=read_failure(document),
         budget=_section(document, Budget, "budget"),
         design=read_design(document, axes, baseline, seeds),
         rules=read_rules(document, lines, known),

@@ -15,13 +15,13 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
+from orchestrator.again import LEFT
 from orchestrator.attempts import Attempt, Records, deciding, open_records
-from orchestrator.campaign import LOST_RETRIES
 from orchestrator.cells import find_cell
 from orchestrator.cli import add_cell_arguments, answered, print_text, to_json
+from orchestrator.failure import UNLIMITED
 from orchestrator.progress import duration
 from orchestrator.runs import FAULTS, SETTLED
-from orchestrator.supervisor import RETRIED
 from orchestrator.table import RUNNING
 
 TAIL = 20  # lines of a log
@@ -50,7 +50,7 @@ def explain(records: Records, attempts: list[Attempt]) -> dict[str, Any]:
         "reason": says.reason,
         "step": says.step,
         "evidence": _evidence(records, says),
-        "next": what_next(says, _command(records, says)),
+        "next": what_next(says, _retries(records, says), _command(records, says)),
         "attempts": [_attempt(records, a, a is attempts[0]) for a in reversed(attempts)],
         "log": log,
         "log_tail": lines,
@@ -59,28 +59,56 @@ def explain(records: Records, attempts: list[Attempt]) -> dict[str, Any]:
     }
 
 
-def what_next(says: Attempt, command: str) -> str:
-    """What the retry policy does with a cell that stands as `says`; one sentence."""
+def what_next(says: Attempt, retries: dict[str, Any], command: str) -> str:
+    """What becomes of a cell that stands as `says`; one sentence. `retries` is `failure.retries` of
+    its sweep."""
     if says.outcome in SETTLED:
         return (
-            "nothing: this is a result, and results are not run again. Where its run is deleted in "
-            "MLflow, the next start of the sweep trains it anew"
+            "nothing: this is a result, and results are not run again; a start with "
+            f"--retry-failed={says.outcome}, or without its run in MLflow, trains it anew"
         )
     if says.outcome == RUNNING and says.owner == "elsewhere":
         host = says.tags.get("orchestrator.host", "?")
         return f"it is marked as running by host {host}; a start here would run it here as well"
     if says.outcome == RUNNING:
         return "it is running"
-    within = "no other attempt in the same start"
-    if says.outcome == "lost":
-        within = f"started again in the same start, up to {LOST_RETRIES} times"
-    elif says.outcome in RETRIED:
-        within = "tried again in the same start, failure.crash_retries times"
-        if says.reason.startswith("ValueError"):
-            within = "no other attempt in the same start: data or settings are wrong"
     there = says.folder is not None and (says.folder / "checkpoint.pt").exists()
     start = "from its checkpoint" if there else "from its beginning"
-    return f"{within}; the next start of the sweep runs it again, {start}: {command}"
+    now, next_start = _in_the_same_start(says, retries), "the next start of the sweep"
+    if says.outcome in LEFT:
+        ask = f"{command} --retry-failed={says.outcome}"
+        return (
+            f"{now}; {next_start} leaves it as well, but runs it {start} when it is told to: {ask}"
+        )
+    return f"{now}; {next_start} runs it again, {start}: {command}"
+
+
+def _in_the_same_start(says: Attempt, retries: dict[str, Any]) -> str:
+    if says.is_orphan or says.outcome == "cancelled":
+        return "no other attempt in the same start"
+    if says.outcome == "crashed" and says.reason.startswith("ValueError"):
+        return "no other attempt in the same start: data or settings are wrong"
+    if says.outcome == "timeout" and "failure.max_hours" in says.reason:
+        return "no other attempt in the same start: it would take longer than failure.max_hours"
+    key, many = f"failure.retries.{says.outcome}", retries.get(says.outcome)
+    if many is None:  # of a sweep that did not write it down
+        return f"tried again in the same start as {key} says"
+    if many == 0:
+        return f"no other attempt in the same start ({key} is 0)"
+    if many == UNLIMITED:
+        return f"started again in the same start, without limit ({key})"
+    times = "once" if many == 1 else f"up to {many} times"
+    return f"tried again in the same start, {times} ({key})"
+
+
+def _retries(records: Records, attempt: Attempt) -> dict[str, Any]:
+    """The retries of the sweep that made the attempt, from its plan; {} where there is none."""
+    text = records.text(attempt.tags.get("sweep.run_id", ""), "plan.json")
+    try:
+        retries = json.loads(text or "{}").get("failure", {}).get("retries", {})
+    except (ValueError, AttributeError):
+        return {}
+    return retries if isinstance(retries, dict) else {}
 
 
 def _command(records: Records, attempt: Attempt) -> str:

@@ -22,7 +22,7 @@ SWEEP = {
         "batch": {"path": "train.batch_per_gpu", "values": [1, 4]},
     },
     "resources": {"workers": "2 if batch == 1 else 1", "cpus_per_worker": 3},
-    "failure": {"hang_timeout_s": 7, "crash_retries": 4},
+    "failure": {"hang_timeout_s": 7, "max_hours": 2},
 }
 
 
@@ -68,7 +68,7 @@ def test_a_job_is_plain_data_that_gives_the_cell_back(file: Path, tmp_path: Path
         assert job["ranks"] == job["config"]["train"]["workers"]
         assert job["ranks"] == (2 if planned.cell.axes["batch"] == 1 else 1)
         assert (job["cpus_per_worker"], job["gpus_per_worker"]) == (3, 0)
-        assert (job["hang_timeout_s"], job["crash_retries"]) == (7, 4)
+        assert (job["hang_timeout_s"], job["max_hours"]) == (7, 2)
         assert Path(job["folder"]) == tmp_path.resolve() / "mlruns" / "cells" / planned.id
 
 

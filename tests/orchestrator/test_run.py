@@ -54,7 +54,7 @@ def test_a_dry_run_shows_the_cells_and_makes_nothing(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     plan = json.loads(done.stdout)
     first = ["sweep", "question", "baseline", "cells", "reference"]
-    assert list(plan) == [*first, "blocks", "excluded", "aliases", "cautions"]
+    assert list(plan) == [*first, "blocks", "excluded", "aliases", "cautions", "failure"]
     assert plan["sweep"] == "small"
     assert plan["question"] == "Is it?"
     assert plan["baseline"] == {"norm": "bn", "batch": 1}

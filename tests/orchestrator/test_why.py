@@ -3,6 +3,7 @@ that is not known."""
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import time
@@ -13,6 +14,7 @@ import yaml
 
 from detcore.result import Point
 from orchestrator import why
+from orchestrator.attempts import Attempt, open_records
 from orchestrator.plan import Plan
 from tests.orchestrator.server import free_port
 from tests.orchestrator.test_recorder import RAY, Place
@@ -99,9 +101,8 @@ def test_a_crash_has_its_traceback_log_and_what_comes_next(
     assert "  line 99 [red]\n" in text
     assert "  line 80 [red]\n" in text
     assert "line 79" not in text
-    assert (
-        "next: tried again in the same start, failure.crash_retries times; the next start" in text
-    )
+    again = "next: tried again in the same start, up to 2 times (failure.retries.crashed); the next"
+    assert again in text
     assert "from its checkpoint: python -m orchestrator.run sweep.yaml --profile 'a b'\n" in text
     assert str(ended.folder / faulty.id) in text
 
@@ -134,6 +135,39 @@ def test_an_attempt_that_no_one_closed(ended: Plan, capsys: pytest.CaptureFixtur
     assert (found["outcome"], found["attempts"][0]["outcome"]) == ("lost", "lost")
     assert "its orchestrator was killed" in found["reason"]
     assert "from its beginning" in found["next"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "says"),
+    [
+        ("lost", "", "started again in the same start, without limit (failure.retries.lost)"),
+        ("timeout", "no sign of life", "tried again in the same start, once (failure.retries.time"),
+        ("oom", "", "no other attempt in the same start (failure.retries.oom is 0)"),
+        ("crashed", "ValueError: x", "no other attempt in the same start: data or settings are"),
+        (
+            "timeout",
+            "longer than 3 hours (failure.max_hours)",
+            "it would take longer than failure.",
+        ),
+        ("cancelled", "", "no other attempt in the same start; the next start"),
+    ],
+)
+def test_what_comes_next_follows_the_sweeps_policy(
+    ended: Plan, outcome: str, reason: str, says: str
+) -> None:
+    records = open_records()
+    attempt = next(a for a in records.attempts() if a.cell_id == ended.cells[1].id)
+    run = copy.deepcopy(attempt.run)
+    run.data.tags.update({"cell.outcome": outcome, "cell.reason": reason})
+    assert says in why.explain(records, [Attempt(run)])["next"]
+    asked = "leaves it as well, but runs it from its checkpoint when it is told to: python -m orch"
+    told = why.explain(records, [Attempt(run)])["next"]
+    assert (asked in told and told.endswith("--retry-failed=oom")) == (outcome == "oom")
+    # of a sweep whose plan says nothing of it
+    run.data.tags["sweep.run_id"] = ""
+    unknown = why.explain(records, [Attempt(run)])["next"]
+    by_policy = "failure.retries" in says
+    assert (f"as failure.retries.{outcome} says" in unknown) == by_policy
 
 
 def test_a_cell_has_four_names(ended: Plan, capsys: pytest.CaptureFixture[str]) -> None:
