@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detcore.result import Point
-from orchestrator.provenance import code_tags, owner_of, process_tags
+from orchestrator.provenance import code_diff, code_tags, diff_id, owner_of, process_tags
 from orchestrator.runs import (
     FAULTS,
     SETTLED,
@@ -170,6 +170,8 @@ class Ledger:
         except Exception as error:
             raise LedgerError(unreachable(self.store, error)) from error
         self._write(run_id, {"sweep.yaml": spec_text, "plan.json": json.dumps(plan, indent=2)})
+        if diff := code_diff():  # a later start may have another: cells name theirs (`git.diff`)
+            self._write(run_id, {"code.diff": diff, f"diffs/{diff_id(diff)}.diff": diff})
         try:
             save_views(self._live, self.experiment_id, self._axes)
         except Exception as error:  # not a public format: no sweep fails for it

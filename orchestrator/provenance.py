@@ -1,35 +1,119 @@
-"""Which code, which libraries and which process made a result; plain strings, for tags."""
+"""Which code, which libraries, which machine and which process made a result; plain strings, for
+tags. Imports no torch: a rank has it loaded, the orchestrator has not."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import socket
 import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-LIBRARIES = ("torch", "torchvision", "ray", "mlflow", "pycocotools")
+LIBRARIES = ("torch", "torchvision", "ray", "mlflow", "pycocotools", "numpy", "pillow")
+PACKAGES = ("orchestrator/*.py", "detcore/*.py")  # with all folders below
+PLAIN = (  # whatever the user's settings are
+    *("--no-color", "--no-ext-diff", "--no-textconv", "--no-relative"),
+    *("--src-prefix=a/", "--dst-prefix=b/"),
+)
+LARGEST_DIFF = 1_000_000  # characters
 
 
 @cache
 def code_tags() -> dict[str, str]:
-    """`git.commit` (and `git.dirty`) when this package runs from a checkout, and `version.*` of
-    what results depend on."""
+    """`git.commit` and `git.dirty` when this package runs from a checkout, `git.diff` (what
+    `diff_id` gives) when that was changed, and `version.*` of what results depend on."""
     tags = {"version.python": platform.python_version()}
     for name in LIBRARIES:
         try:
             tags[f"version.{name}"] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    here = Path(__file__).resolve()
-    # installed in an environment inside another checkout, that one's commit would say nothing
-    if _git(here.parent, "ls-files", "--error-unmatch", here.name):
-        tags["git.commit"] = _git(here.parent, "rev-parse", "HEAD")
-        changed = _git(here.parent, "status", "--porcelain", "--untracked-files=no")
-        tags["git.dirty"] = str(bool(changed)).lower()
+    if root := _checkout():
+        diff = code_diff()
+        tags["git.commit"] = _git(root, "rev-parse", "HEAD")
+        tags["git.dirty"] = str(bool(diff)).lower()
+        if diff:
+            tags["git.diff"] = diff_id(diff)
     return tags
+
+
+@cache
+def code_diff() -> str:
+    """What the checkout has over its commit, as `git apply` takes it: changed files, and new Python
+    files of the packages that train. Empty for none, and outside a checkout; of a very long one
+    only the beginning."""
+    root = _checkout()
+    if not root:
+        return ""
+    parts = [_git(root, "diff", "HEAD", *PLAIN, strip=False)]
+    new = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *PACKAGES)
+    for name in filter(None, new.split("\0")):
+        parts.append(
+            _git(root, "diff", *PLAIN, "--no-index", "--", os.devnull, name, strip=False, ok=(0, 1))
+        )
+        if sum(map(len, parts)) > LARGEST_DIFF:
+            break
+    return _cut("".join(parts))
+
+
+def diff_id(diff: str) -> str:
+    """A short name of a diff: equal for equal ones."""
+    return hashlib.sha256(diff.encode()).hexdigest()[:12]
+
+
+# ---------------------------------------------------------------- the machine, seen by a rank
+
+
+def rank_tags(local_rank: int, on_gpu: bool) -> dict[str, str]:
+    """What a rank's numbers depend on beside the code: `cpu.name`, `threads.*` and, with `on_gpu`,
+    `gpu.name` and the versions of CUDA, cuDNN, NCCL and the driver. To be called in the rank's own
+    process, with torch loaded and the gang's GPUs visible: CUDA starts here."""
+    tags = {"cpu.name": _cpu_name(), "threads.omp": os.environ.get("OMP_NUM_THREADS", "not set")}
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return tags
+    tags["threads.torch"] = str(torch.get_num_threads())
+    if not on_gpu or not torch.cuda.is_available():
+        return tags
+    tags["gpu.name"] = gpu_names()[local_rank % torch.cuda.device_count()]
+    versions = {
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "nccl": ".".join(map(str, torch.cuda.nccl.version())),
+        "driver": _driver(),
+    }
+    return tags | {f"version.{name}": str(v) for name, v in versions.items() if v}
+
+
+def gpu_names() -> list[str]:
+    """The GPUs that this process sees, in the order of their numbers; [] without torch or CUDA."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return []
+    return [str(torch.cuda.get_device_name(i)) for i in range(torch.cuda.device_count())]
+
+
+def gang_tags(ranks: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The `rank_tags` of a gang's ranks, in their order, as tags of the cell. Where ranks differ,
+    all values are named; `gpu.names` counts them: `2 x NVIDIA H100 80GB HBM3`."""
+    names = dict.fromkeys(name for tags in ranks for name in tags)
+    merged = {
+        name: ", ".join(dict.fromkeys(tags[name] for tags in ranks if name in tags))
+        for name in names
+    }
+    if merged.pop("gpu.name", None):
+        counts = Counter(tags["gpu.name"] for tags in ranks if "gpu.name" in tags)
+        merged["gpu.names"] = ", ".join(f"{n} x {name}" for name, n in counts.items())
+    return merged
+
+
+# ---------------------------------------------------------------- processes
 
 
 @cache
@@ -74,13 +158,49 @@ def _start_of(pid: int) -> str | None:
     return _run(["ps", "-o", "lstart=", "-p", str(pid)]) or None
 
 
-def _git(folder: Path, *arguments: str) -> str:
-    return _run(["git", "-C", str(folder), *arguments])
+def _checkout() -> Path | None:
+    """The checkout that this package runs from; None when it is installed elsewhere. (In an
+    environment inside another checkout, that one's commit would say nothing.)"""
+    here = Path(__file__).resolve()
+    if not _git(here.parent, "ls-files", "--error-unmatch", here.name):
+        return None
+    top = _git(here.parent, "rev-parse", "--show-toplevel")
+    return Path(top) if top else None
 
 
-def _run(command: list[str]) -> str:
+def _cpu_name() -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+@cache
+def _driver() -> str:
+    asked = _run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"])
+    return asked.partition("\n")[0].strip()
+
+
+def _cut(text: str) -> str:
+    if len(text) <= LARGEST_DIFF:
+        return text
+    return f"{text[:LARGEST_DIFF]}\n[cut: only the first {LARGEST_DIFF} characters are kept]\n"
+
+
+def _git(folder: Path, *arguments: str, strip: bool = True, ok: Sequence[int] = (0,)) -> str:
+    return _run(["git", "-C", str(folder), *arguments], strip, ok)
+
+
+def _run(command: list[str], strip: bool = True, ok: Sequence[int] = (0,)) -> str:
+    """Standard output, empty when the command fails or is not there."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    if done.returncode not in ok:
+        return ""
+    return done.stdout.strip() if strip else done.stdout

@@ -28,7 +28,10 @@ from orchestrator.identity import cell_id
 from orchestrator.provenance import code_tags
 from orchestrator.runs import as_yaml
 
-_PROVENANCE = ("git.", "version.", "data.", "code.", "gpu.", "resources.", "ray.", "orchestrator.")
+_PROVENANCE = (
+    *("git.", "version.", "data.", "code.", "cpu.", "gpu.", "threads."),
+    *("resources.", "ray.", "orchestrator."),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
