@@ -34,6 +34,7 @@ KEYS = (
     "tune",
     "budget",
     "failure",
+    "notify",
     "profiles",
 )
 """The keys of a sweep file."""

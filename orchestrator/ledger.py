@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detcore.result import Point
+from orchestrator.notify import redacted
 from orchestrator.provenance import code_diff, code_tags, diff_id, owner_of, process_tags
 from orchestrator.runs import (
     FAULTS,
@@ -161,17 +162,19 @@ class Ledger:
             "run.kind": "sweep",
             "sweep.name": self.name,
             "sweep.variant": variant or "default",
-            "sweep.arguments": cut(arguments, 5000),
-            "mlflow.note.content": cut(note, 7900),
+            "sweep.arguments": cut(redacted(arguments), 5000),
+            "mlflow.note.content": cut(redacted(note), 7900),
         }
         tags |= code_tags() | process_tags()
         try:
             run_id = open_sweep_run(self._live, self.experiment_id, self.name, tags)
         except Exception as error:
             raise LedgerError(unreachable(self.store, error)) from error
-        self._write(run_id, {"sweep.yaml": spec_text, "plan.json": json.dumps(plan, indent=2)})
+        texts = {"sweep.yaml": redacted(spec_text), "plan.json": json.dumps(plan, indent=2)}
         if diff := code_diff():  # a later start may have another: cells name theirs (`git.diff`)
-            self._write(run_id, {"code.diff": diff, f"diffs/{diff_id(diff)}.diff": diff})
+            name = f"diffs/{diff_id(diff)}.diff"
+            texts |= {"code.diff": redacted(diff), name: redacted(diff)}
+        self._write(run_id, texts)
         try:
             save_views(self._live, self.experiment_id, self._axes)
         except Exception as error:  # not a public format: no sweep fails for it

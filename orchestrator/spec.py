@@ -26,6 +26,7 @@ from orchestrator.derive import Line, names_of, read_lines, read_resource
 from orchestrator.design import Block, read_design
 from orchestrator.document import KEYS, Document, KeyPath, SweepError, read_document
 from orchestrator.failure import Failure, read_failure
+from orchestrator.notify import Notify
 from orchestrator.overrides import check_collisions, is_replaced, with_arguments, with_profile
 from orchestrator.reference import Reference, read_reference
 from orchestrator.rules import Claim, Rule, read_claims, read_rules
@@ -64,6 +65,7 @@ class Sweep:
     tune: Tune | None
     failure: Failure
     budget: Budget  # as the file has it; the command line may go before it
+    notify: Notify | None  # who is told how it ended
     design: tuple[Block, ...]
     rules: tuple[Rule, ...]  # `exclude`
     claims: tuple[Claim, ...]  # `assert`
@@ -127,6 +129,7 @@ def load_sweep(
         tune=tune,
         failure=read_failure(document),
         budget=_section(document, Budget, "budget"),
+        notify=_notify(document),
         design=read_design(document, axes, baseline, seeds),
         rules=read_rules(document, lines, known),
         claims=read_claims(document, known),
@@ -223,6 +226,14 @@ def _section(document: Document, cls: type[Any], key: str) -> Any:
         return from_dict(cls, document.data.get(key, {}), (key,))
     except ConfigError as error:
         raise document.error(pointed(error, document), error.problem) from None
+
+
+def _notify(document: Document) -> Notify | None:
+    given = document.data.get("notify")
+    if given is not None and not isinstance(given, dict):  # not shown: it may be the address
+        raise document.error(("notify",), "must be a mapping: {webhook: $NAME, on: [done, ...]}")
+    notify: Notify | None = _section(document, Notify, "notify") if given is not None else None
+    return notify
 
 
 def _metric(document: Document) -> Metric:
