@@ -1,5 +1,8 @@
-"""Run cells as gangs under Ray Tune, and turn what the gangs say into ledger entries and
-progress."""
+"""Run cells to their ends: what starts when, on which gang, and whether it is tried again.
+
+Ray Tune runs the supervisors, one trial for each attempt at a cell. It is handed a cell when the
+cell's gang stands, so that no trial waits for room, and what waits is ordered here and not there.
+"""
 
 from __future__ import annotations
 
@@ -11,53 +14,197 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
+from orchestrator import evidence
+from orchestrator.control import Control
+from orchestrator.failure import Policy
 from orchestrator.gang import Job
-from orchestrator.supervisor import GangLost, bundles, run_cell
+from orchestrator.gangs import Gang, Gangs
+from orchestrator.queue import Limits, Queue, shape_of
+from orchestrator.supervisor import BUNDLE, run_cell
 
-LOST_RETRIES = 3  # further attempts after a gang's process or node has gone
+NAP_S = 0.05  # between two looks while nothing runs; Tune itself would look once a second
+STUCK_S = 60.0  # nothing runs and nothing starts: then a person is told
 
 
 class Recorder(Protocol):
     """Who is told what happens to the cells (the ledger and the progress display, joined in
-    orchestrator.run)."""
+    orchestrator.recorder)."""
 
     def started(self, job: Job, ray_tags: dict[str, str]) -> None: ...
     def points(self, job: Job, points: list[dict[str, Any]]) -> None: ...
     def ended(self, job: Job, end: dict[str, Any]) -> None: ...
     def tick(self) -> None: ...
+    def message(self, text: str) -> None: ...
 
 
-def run_cells(
-    jobs: Iterable[Job],
-    recorder: Recorder,
-    *,
-    name: str,
-    max_concurrent: int | None = None,
-    retries: int = LOST_RETRIES,
-) -> None:
-    """Run every job to its end, in the order of `in_order`. A gang whose process or node dies is
-    started again from its checkpoint, up to `retries` times.
-    """
+class Campaign:
+    """The cells of one start of a sweep. `more` is asked, whenever nothing waits or runs, for
+    further cells; `spent` says when a budget is used up, after which nothing starts."""
+
+    def __init__(
+        self,
+        jobs: Iterable[Job],
+        recorder: Recorder,
+        gangs: Gangs,
+        policy: Policy,
+        *,
+        control: Control | None = None,
+        limits: Limits = Limits(),
+        more: Callable[[], list[Job]] = list,
+        spent: Callable[[], bool] = bool,
+    ) -> None:
+        self.recorder, self.gangs, self.policy, self.control = recorder, gangs, policy, control
+        self.more, self.spent = more, spent
+        self.queue = Queue(limits)
+        self.queue.add(jobs)
+        self.finished = False
+        self.out_of_budget = False
+        self._paused: list[tuple[float, Job]] = []  # faulted cells that wait a while
+        self._ended: list[str] = []
+
+    # ------------------------------------------------------------ what happens next
+
+    def next(self) -> tuple[Job, Gang] | None:
+        """A cell whose gang stands; None when there is none now, or `finished`. Waits while no
+        supervisor has a cell, for then Tune has no events either."""
+        began = time.monotonic()
+        while True:
+            self._steer()
+            self._start()
+            if ready := self.gangs.ready():
+                gang = self.gangs.hand_out(ready[0])
+                assert gang.job is not None
+                return gang.job, gang
+            if any(gang.handed for gang in self.gangs):
+                return None
+            if not self.gangs.running and not self._left():
+                self.finished = True
+                return None
+            if not self.gangs.running and time.monotonic() - began > STUCK_S:
+                began = time.monotonic()
+                self._say_stuck()
+            time.sleep(NAP_S)
+            self.recorder.tick()
+
+    def _left(self) -> bool:
+        """Whether anything is still to be started; asks for more when nothing is."""
+        if self._is_over:
+            return False
+        if len(self.queue) or self._paused:
+            return True
+        self.queue.add(self.more())
+        return bool(len(self.queue))
+
+    @property
+    def _is_over(self) -> bool:
+        """Nothing is started any more."""
+        draining = self.control is not None and self.control.draining
+        self.out_of_budget = self.out_of_budget or self.spent()
+        return draining or self.out_of_budget or self.policy.aborted is not None
+
+    def _start(self) -> None:
+        now = time.monotonic()
+        self.queue.add(job for at, job in self._paused if at <= now)
+        self._paused = [(at, job) for at, job in self._paused if at > now]
+        for gang, fault in self.gangs.failed():
+            if fault is None:  # the room is somebody else's
+                self.queue.add([gang.work])
+                self.gangs.drop(gang)
+            else:
+                self._ended_with(gang, {"fault": fault})
+        if not len(self.queue) or self._is_over:
+            return
+        room = self.gangs.room()
+        for start in self.queue.start(room, self.gangs.running, self._may):
+            self.gangs.take(start)
+
+    def _may(self, job: Job) -> bool:
+        return self.control is None or self.control.starting(job["id"])
+
+    def _steer(self) -> None:
+        """Do what `ctl` asks for."""
+        if self.control is None:
+            return
+        running = {gang.work["id"]: gang for gang in self.gangs if gang.job}
+        self.control.read(running, self._ended)
+        for id in self.control.cancelled(set(running)):
+            fault = evidence.fault("cancelled", self.control.reason(id))
+            self._ended_with(running[id], {"fault": fault, "cancelled": True})
+        for job in self.queue.waiting():
+            if self.control.dropped(job["id"]):
+                self.queue.remove(job["id"])
+        self._paused = [w for w in self._paused if not self.control.dropped(w[1]["id"])]
+
+    def _say_stuck(self) -> None:
+        for job in self.queue.waiting()[:1]:
+            shape = shape_of(job)
+            if not self.gangs.room().could_hold(shape):
+                self.recorder.message(
+                    f"{job['label']} waits: the nodes that are left cannot hold its {shape.workers} "
+                    f"workers of {shape.cpus:g} CPUs and {shape.gpus:g} GPUs"
+                )
+
+    # ------------------------------------------------------------ what the supervisors say
+
+    def started(self, ticket: str, start: dict[str, Any]) -> None:
+        if gang := self._at_work(ticket):
+            self.recorder.started(gang.work, _ray_tags(start))
+
+    def points(self, ticket: str, points: list[dict[str, Any]]) -> None:
+        if gang := self._at_work(ticket):
+            self.recorder.points(gang.work, points)
+
+    def ended(self, ticket: str, end: dict[str, Any]) -> None:
+        """An attempt has a result or a fault. What the supervisor of a gang that was ended from
+        here has to say afterwards is not heard."""
+        if gang := self._at_work(ticket):
+            gang.over = True
+            self._ended_with(gang, end)
+
+    def closed(self, ticket: str) -> None:
+        """The supervisor is free again, and so is its gang."""
+        if gang := self.gangs.with_ticket(ticket):
+            self.gangs.release(gang)
+
+    def _at_work(self, ticket: str) -> Gang | None:
+        gang = self.gangs.with_ticket(ticket)
+        return gang if gang and not gang.over else None
+
+    def _ended_with(self, gang: Gang, end: dict[str, Any]) -> None:
+        job = gang.work
+        if "fault" in end:
+            if end["fault"]["outcome"] == "lost":
+                self.gangs.suspect(gang)
+            self.gangs.drop(gang)  # whatever went wrong may live on in the processes
+        if self.policy.ended(job["id"], job["label"], end) and not end.get("cancelled"):
+            at = time.monotonic() + self.policy.pause_s(job["id"])
+            self._paused.append((at, job))
+        else:
+            self._ended.append(job["id"])
+        self.recorder.ended(job, end)
+
+
+def run_cells(campaign: Campaign, name: str) -> None:
+    """Run every cell of `campaign` to its end."""
     from ray import tune
 
-    todo = in_order(jobs)
     scratch = Path(tempfile.mkdtemp(prefix="sweep-"))  # Tune's own books: the ledger is ours
     try:
         tune.Tuner(
-            tune.with_resources(run_cell, lambda params: bundles(params["job"])),
-            param_space={"job": tune.grid_search(todo)},
+            tune.with_resources(run_cell, tune.PlacementGroupFactory([BUNDLE])),
             tune_config=tune.TuneConfig(
+                search_alg=_feeder(campaign),
+                num_samples=-1,
                 reuse_actors=True,
-                max_concurrent_trials=max_concurrent,
                 trial_name_creator=lambda trial: trial.config["job"]["id"],
-                trial_dirname_creator=lambda trial: trial.config["job"]["id"],
+                trial_dirname_creator=lambda trial: f"{trial.config['job']['id']}-{trial.trial_id}",
             ),
             run_config=tune.RunConfig(
                 name=name,
                 storage_path=str(scratch),
                 verbose=0,
-                callbacks=[_listener(recorder)],
-                failure_config=tune.FailureConfig(max_failures=retries),
+                callbacks=[_listener(campaign)],
+                failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
@@ -65,50 +212,73 @@ def run_cells(
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def in_order(jobs: Iterable[Job]) -> list[Job]:
-    """Large gangs first, because small ones would overtake them for ever; then seed by seed, so
-    that a partial table is a comparison already; then few steps first, so that there soon is one.
-    """
-    jobs = list(jobs)
-    seeds = list(dict.fromkeys(job["config"]["seed"] for job in jobs))
+def _feeder(campaign: Campaign) -> Any:
+    """A tune.Searcher (made here because importing ray.tune takes seconds) that hands out cells."""
+    from ray.tune.search import Searcher
 
-    def rank(job: Job) -> tuple[float, int, int]:
-        size = job["ranks"] * max(job["gpus_per_worker"], 0.001)
-        return -size, seeds.index(job["config"]["seed"]), job["config"]["train"]["steps"]
+    class Feeder(Searcher):  # type: ignore[misc]
+        def suggest(self, trial_id: str) -> Any:
+            if given := campaign.next():
+                job, gang = given
+                return {"job": job, "gang": gang.for_supervisor()}
+            return Searcher.FINISHED if campaign.finished else None
 
-    return sorted(jobs, key=rank)
+        def on_trial_complete(
+            self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+        ) -> None:
+            """The listener is told."""
+
+        def save(self, checkpoint_path: str) -> None:
+            """The ledger is what a later start goes by."""
+
+        def restore(self, checkpoint_path: str) -> None:
+            """See `save`."""
+
+        def __reduce__(self) -> Any:
+            return Searcher, ()  # Tune saves it; the campaign is this process's own
+
+        def __deepcopy__(self, memo: Any) -> Any:
+            return self
+
+    return Feeder()
 
 
-def _listener(recorder: Recorder) -> Any:
-    """A tune.Callback (made here because importing ray.tune takes seconds) that sorts events by
-    kind."""
+def _listener(campaign: Campaign) -> Any:
+    """A tune.Callback that sorts events by kind."""
     from ray import tune
 
     class Listener(tune.Callback):  # type: ignore[misc]
         def __reduce__(self) -> Any:
-            return tune.Callback, ()  # Tune saves its callbacks; the recorder is this process's own
+            return tune.Callback, ()  # Tune saves its callbacks; the campaign is this process's own
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
         ) -> None:
-            job = trial.config["job"]
+            ticket = _ticket(trial)
             handlers: dict[str, Callable[[], None]] = {
-                "start": lambda: recorder.started(job, _ray_tags(result)),
-                "points": lambda: recorder.points(job, result["points"]),
-                "end": lambda: recorder.ended(job, result),
+                "start": lambda: campaign.started(ticket, result),
+                "points": lambda: campaign.points(ticket, result["points"]),
+                "end": lambda: campaign.ended(ticket, result),
             }
             handlers[result["event"]]()
 
         def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
-            recorder.tick()
+            campaign.recorder.tick()
 
-        def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-            recorder.ended(trial.config["job"], _lost(trial, again=True))
+        def on_trial_complete(
+            self, iteration: int, trials: list[Any], trial: Any, **_: Any
+        ) -> None:
+            campaign.closed(_ticket(trial))
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-            recorder.ended(trial.config["job"], _lost(trial, again=False))
+            campaign.ended(_ticket(trial), {"fault": _dead_supervisor(trial)})
+            campaign.closed(_ticket(trial))  # it may have said its result before it died
 
     return Listener()
+
+
+def _ticket(trial: Any) -> str:
+    return str(trial.config["gang"]["ticket"])
 
 
 def _ray_tags(start: dict[str, Any]) -> dict[str, str]:
@@ -119,29 +289,17 @@ def _ray_tags(start: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _lost(trial: Any, again: bool) -> dict[str, Any]:
-    """An attempt that ended without a word of its own."""
+def _dead_supervisor(trial: Any) -> dict[str, Any]:
+    """The fault of an attempt whose supervisor ended without a word."""
     from ray.exceptions import RayActorError, RayTaskError
 
     error = _error_of(trial)
     cause = error.cause if isinstance(error, RayTaskError) else error
-    lost = cause is None or isinstance(cause, GangLost | RayActorError)
     first = str(cause).strip().split("\n", 1)[0]
-    if isinstance(cause, GangLost):
-        reason = first
-    elif lost:
+    if cause is None or isinstance(cause, RayActorError):
         reason = f"its supervisor died: {first}" if cause else "its supervisor died"
-    else:
-        reason = f"{type(cause).__name__}: {first}"
-    return {
-        "fault": {
-            "outcome": "lost" if lost else "crashed",
-            "reason": reason,
-            "traceback": str(error or ""),
-            "again": again,
-            "time": time.time(),
-        }
-    }
+        return evidence.fault("lost", reason, trace=str(error or ""))
+    return evidence.fault("crashed", f"{type(cause).__name__}: {first}", trace=str(error))
 
 
 def _error_of(trial: Any) -> BaseException | None:

@@ -1,90 +1,99 @@
-"""A gang: the rank actors of one cell, each in its own bundle of the cell's placement group, kept
-warm from cell to cell.
+"""One rank of a gang: a process with one device, kept warm from cell to cell.
 
-These classes run inside Ray's worker processes. torch is imported there, on construction, and never
-in the driver or in a supervisor. What a rank raises comes back as a value; only a dying process
-raises (`RayActorError`).
+This runs inside Ray's worker processes. The function that trains is named by the job; its module
+(and with it torch) is imported here, on construction, and never in the driver or in a supervisor.
+What a rank raises comes back as a value; only a dying process raises (`RayActorError`).
 """
 
 from __future__ import annotations
 
 import collections
+import importlib
+import os
 import socket
+import sys
 import time
-import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from orchestrator import evidence, last_words
+from orchestrator.celllog import cell_log
+
 Job = dict[str, Any]
-"""One cell for the gang: id, label, config (plain dict), folder, ranks, cpus_per_worker,
-gpus_per_worker, timeouts."""
+"""One cell for the gang: id, label, config (plain dict), folder, entry, ranks, cpus_per_worker,
+gpus_per_worker, timeouts, whether it is of the baseline arm."""
+
+Entry = Callable[..., dict[str, Any]]
+"""What trains a cell in one rank: `entry(job, rank, local_rank, meeting, report, alive)` returns the
+result (detcore.result.Result as plain data). `report` takes points as dicts, from rank 0; `alive` is
+called in every step."""
+
+TRAIN = "orchestrator.trainer:train_cell"
 
 
 class Rank:
-    """One process, one device. `run` trains; `poll` is called meanwhile, so the actor needs more
-    than one thread."""
+    """`run` trains; `poll` is called meanwhile, so the actor needs more than one thread."""
 
-    def __init__(self) -> None:
-        import torchvision  # noqa: F401
-
-        import detcore.train  # noqa: F401
-
+    def __init__(self, entry: str, folder: str, rank: int) -> None:
         self._points: collections.deque[dict[str, Any]] = collections.deque()
         self._beat = time.time()
+        self._entry: Entry | None = None
+        self._broken: dict[str, Any] | None = None
+        module, _, function = entry.partition(":")
+        place = Path(folder)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            with last_words.kept(place, rank):
+                self._entry = getattr(importlib.import_module(module), function)
+        except (Exception, SystemExit) as error:
+            self._broken = evidence.of_exception(error, rank, place)
 
     def where(self) -> dict[str, Any]:
-        """What the supervisor needs to form the gang, and a person to find this process."""
+        """What the gang needs to meet, and a person to find this process; with `broken`, the fault
+        that keeps it from training."""
         import ray
 
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            port = probe.getsockname()[1]
         context = ray.get_runtime_context()
         return {
             "ip": ray.util.get_node_ip_address(),
-            "port": port,
             "node": context.get_node_id(),
             "actor": context.get_actor_id(),
+            "job": context.get_job_id(),
             "gpus": [str(g) for g in ray.get_gpu_ids()],
+            "pid": os.getpid(),
+            "broken": self._broken,
         }
 
     def see_gpus(self, ids: list[str]) -> None:
         """Make all GPUs of this gang on this node visible, as NCCL's peer-to-peer transport wants;
         before CUDA starts."""
-        import os
-
-        import torch
-
-        if ids and not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch = sys.modules.get("torch")
+        if ids and torch and not torch.cuda.is_initialized():
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(ids)
+
+    def free_port(self) -> int:
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            port: int = probe.getsockname()[1]
+        return port
 
     def run(self, job: Job, rank: int, local_rank: int, meeting: str) -> dict[str, Any]:
         """Train the cell as `rank`; returns {"result": ...}, or {"fault": ...} with the traceback
         of what went wrong."""
-        from detcore.config import Config, from_dict
-        from detcore.distributed import Gang, process_group
-        from detcore.train import train
-
         self._points.clear()
         self._beat = time.time()
-        config = from_dict(Config, _on_its_device(job))
-        gang = Gang(rank, job["ranks"], local_rank)
+        folder = Path(job["folder"])
         try:
-            Path(job["folder"]).mkdir(parents=True, exist_ok=True)
-            place = Path(meeting[5:]) if meeting.startswith("file:") else meeting
-            # the supervisor notices a hang; a collective may wait while rank 0 scores
-            patience = 3600 + job["hang_timeout_s"]
-            with process_group(gang, place, config.runtime.device, patience):
-                result = train(
-                    config,
-                    workdir=Path(job["folder"]),
-                    gang=gang,
-                    report=lambda point: self._points.append(vars(point)),
-                    should_stop=self._alive,
+            assert self._entry is not None, "its gang was told that this rank is broken"
+            folder.mkdir(parents=True, exist_ok=True)
+            with cell_log(folder, rank), last_words.kept(folder, rank):
+                result = self._entry(
+                    job, rank, local_rank, meeting, report=self._points.append, alive=self._alive
                 )
-            return {"result": result.to_json()}
-        except Exception as error:
-            return {"fault": _describe(error, rank)}
+            return {"result": result}
+        except (Exception, SystemExit) as error:  # the latter would take the process along
+            return {"fault": evidence.of_exception(error, rank, folder)}
 
     def poll(self) -> dict[str, Any]:
         """The points reported since the last call, and the seconds since this rank last gave a sign
@@ -96,32 +105,3 @@ class Rank:
         """The trainer asks this in every step whether to stop: never yet, but it is a heartbeat."""
         self._beat = time.time()
         return False
-
-
-def _on_its_device(job: Job) -> dict[str, Any]:
-    """The config with `auto` settled: a cell trains on GPUs exactly when it has reserved them."""
-    config: dict[str, Any] = job["config"]
-    if config["runtime"]["device"] != "auto":
-        return config
-    device = "cuda" if job["gpus_per_worker"] else "cpu"
-    return {**config, "runtime": {**config["runtime"], "device": device}}
-
-
-def _describe(error: Exception, rank: int) -> dict[str, Any]:
-    import torch
-
-    out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return {
-        "outcome": "oom" if out_of_memory else "crashed",
-        "reason": f"{type(error).__name__}: {error}".strip(),
-        "traceback": traceback.format_exc(),
-        "rank": rank,
-        "time": time.time(),
-        "final": isinstance(error, ValueError),  # a mistake in data or settings: stays as it is
-        # a peer that died looks like this from here; the cause is to be looked for elsewhere
-        "secondhand": isinstance(error, RuntimeError)
-        and any(
-            s in str(error)
-            for s in ("Connection closed by peer", "Connection reset by peer", "ncclRemoteError")
-        ),
-    }

@@ -19,7 +19,7 @@ from orchestrator.absent import add_fingerprints, check_images
 from orchestrator.cautions import cautions
 from orchestrator.differences import differences
 from orchestrator.expand import Cell, expansion, filter_cells
-from orchestrator.gang import Job
+from orchestrator.gang import TRAIN, Job
 from orchestrator.identity import Texts, cell_id
 from orchestrator.rules import Excluded
 from orchestrator.spec import Sweep, load_sweep
@@ -104,12 +104,13 @@ class Plan:
             "label": cell.label,
             "config": to_dict(cell.config),
             "folder": str(self.folder / planned.id),
+            "entry": TRAIN,
             "ranks": cell.resources.workers,
             "cpus_per_worker": cell.resources.cpus_per_worker,
             "gpus_per_worker": cell.resources.gpus_per_worker,
             "hang_timeout_s": self.sweep.failure.hang_timeout_s,
             "max_hours": self.sweep.failure.max_hours,
-            "crash_retries": int(self.sweep.failure.retries["crashed"]),
+            "baseline": cell.axes == self.sweep.baseline,
         }
 
     def info(self, planned: Planned) -> CellInfo:

@@ -155,6 +155,9 @@ class Recorder:
     def tick(self) -> None:
         self.progress.tick()
 
+    def message(self, text: str) -> None:
+        self.progress.message(text)
+
     # ------------------------------------------------------------ the end
 
     @property

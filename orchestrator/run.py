@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -38,6 +38,7 @@ from orchestrator.plan import Plan
 
 if TYPE_CHECKING:
     from orchestrator.ledger import Ledger
+    from orchestrator.recorder import Recorder
 
 EXIT_SETTLED, EXIT_FAULTS, EXIT_DRAINED, EXIT_INTERRUPTED = 0, 1, 3, 130  # EXIT_MISTAKE: cli
 
@@ -107,14 +108,13 @@ def _run_missing(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: C
         with Control(
             place, plan.sweep.name, plan.todo, say=say, arguments=args.arguments
         ) as control:
-            args.control = control
             if plan.todo and (checked := check_effects(plan)):
                 say(checked)
             for planned in chosen.anew:
                 start_over(plan.folder / planned.id)
             with Recorder(ledger, plan, screen, args.arguments, recovered.elsewhere) as recorder:
                 if plan.todo:
-                    _train(args, plan, recorder, screen)
+                    _train(args, plan, recorder, control, screen)
     print_text(recorder.report())
     screen.print(_next_commands(plan, ledger.ui_command()), markup=False, soft_wrap=True)
     if recorder.all_settled and recorder.stored:
@@ -124,9 +124,15 @@ def _run_missing(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: C
     )
 
 
-def _train(args: argparse.Namespace, plan: Plan, recorder: Any, screen: Console) -> None:
-    from orchestrator.campaign import run_cells
+def _train(
+    args: argparse.Namespace, plan: Plan, recorder: Recorder, control: Control, screen: Console
+) -> str:
+    """Train what is missing; why it ended before all was done, empty when it did not."""
+    from orchestrator.campaign import Campaign, run_cells
     from orchestrator.cluster import connected, refuse_impossible
+    from orchestrator.failure import Policy
+    from orchestrator.gangs import Gangs
+    from orchestrator.queue import Limits
 
     jobs = [plan.job(planned) for planned in plan.todo]
     largest = max(job["ranks"] * job["cpus_per_worker"] for job in jobs)
@@ -137,7 +143,17 @@ def _train(args: argparse.Namespace, plan: Plan, recorder: Any, screen: Console)
             token = "  (asks for a token once: ray get-auth-token)" if cluster.needs_token else ""
             screen.print(f"Ray dashboard: {cluster.dashboard}{token}", soft_wrap=True)
         recorder.watching(cluster)
-        run_cells(jobs, recorder, name=plan.sweep.name, max_concurrent=args.max_concurrent)
+        with Gangs() as gangs:
+            campaign = Campaign(
+                jobs,
+                recorder,
+                gangs,
+                Policy(plan.sweep.failure),
+                control=control,
+                limits=Limits(args.max_concurrent, None),
+            )
+            run_cells(campaign, plan.sweep.name)
+    return campaign.policy.aborted or ""
 
 
 def _interrupted(fresh: bool) -> str:
