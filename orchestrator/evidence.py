@@ -180,8 +180,9 @@ def of_death(
         return fault("lost", f"{who}'s node died: {lines[-1].split(': ', 1)[-1]}", rank=rank)
     if "receives a SIGTERM" in text:
         return fault("lost", f"{who} was told to end (SIGTERM)", rank=rank)
-    if code := re.search(r"exits with an exit code (\d+)", text):
-        return fault("crashed", f"{who} ended its process with exit code {code[1]}", rank=rank)
+    if code := re.search(r"exits with an exit code (.+?)\.?$", text, re.MULTILINE):
+        number = code[1].replace("None", "0")  # sys.exit() without one
+        return fault("crashed", f"{who} ended its process with exit code {number}", rank=rank)
     if out_of_memory:
         reason = f"{who} was killed by the kernel: its node was out of memory"
         return fault("oom", reason, rank=rank)
