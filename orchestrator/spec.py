@@ -30,6 +30,7 @@ from orchestrator.notify import Notify
 from orchestrator.overrides import check_collisions, is_replaced, with_arguments, with_profile
 from orchestrator.reference import Reference, read_reference
 from orchestrator.rules import Claim, Rule, read_claims, read_rules
+from orchestrator.seeds import Seeds, read_seeds
 from orchestrator.tune import Tune, check_tune, read_tune
 
 __all__ = ["Failure", "Metric", "Sweep", "SweepError", "load_sweep"]
@@ -41,6 +42,14 @@ class Metric:
 
     name: str = "mAP"
     goal: Literal["max", "min"] = "max"
+    min_effect: float | None = None  # the smallest difference that matters
+
+    def __post_init__(self) -> None:
+        if self.min_effect is not None and not 0 < self.min_effect < 0.2:
+            raise ValueError(
+                f"min_effect must be above 0 and below 0.2: metrics are fractions of 1, 0.3 points "
+                f"of AP are 0.003; is {self.min_effect:g}"
+            )
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,7 @@ class Sweep:
     reference: Reference  # rows of another report that arms repeat
     metric: Metric
     seeds: tuple[int, ...]
+    replicates: Seeds  # `seeds`, and those that an arm may get beyond
     tune: Tune | None
     failure: Failure
     budget: Budget  # as the file has it; the command line may go before it
@@ -99,10 +109,10 @@ def load_sweep(
     conditional = conditional_axes(document, axes)
     base = _base(document, file)
     defaults, baseline = read_baseline(document, axes, conditional)
-    seeds = _seeds(document)
+    seeds = read_seeds(document)
     _check_workers(document, axes, base)
     metric = _metric(document)
-    tune = read_tune(document, axes, seeds, metric.name, metric.goal)
+    tune = read_tune(document, axes, [*seeds.listed, *seeds.more], metric.name, metric.goal)
     nuisance = set(tune.nuisance if tune else ())
     lines = read_lines(document, axes, base.train.workers, nuisance)
     known = names_of(axes) | nuisance | {line.name for line in lines}
@@ -125,12 +135,13 @@ def load_sweep(
             lambda changed: resolved(document, axes, conditional, {**defaults, **changed}),
         ),
         metric=metric,
-        seeds=seeds,
+        seeds=seeds.listed,
+        replicates=seeds,
         tune=tune,
         failure=read_failure(document),
         budget=_section(document, Budget, "budget"),
         notify=_notify(document),
-        design=read_design(document, axes, baseline, seeds),
+        design=read_design(document, axes, baseline, seeds.listed),
         rules=read_rules(document, lines, known),
         claims=read_claims(document, known),
         lines=lines,
@@ -229,10 +240,15 @@ def _section(document: Document, cls: type[Any], key: str) -> Any:
 
 
 def _notify(document: Document) -> Notify | None:
-    given = document.data.get("notify")
-    if given is not None and not isinstance(given, dict):  # not shown: it may be the address
+    if "notify" not in document.data:
+        return None
+    given = document.data["notify"]
+    if not isinstance(given, dict):  # not shown: it may be the address
         raise document.error(("notify",), "must be a mapping: {webhook: $NAME, on: [done, ...]}")
-    notify: Notify | None = _section(document, Notify, "notify") if given is not None else None
+    # YAML 1.1 reads the word `on` as true
+    given = {"on" if key is True else key: value for key, value in given.items()}
+    document = Document({"notify": given}, document.origins)
+    notify: Notify = _section(document, Notify, "notify")
     return notify
 
 
@@ -244,23 +260,3 @@ def _metric(document: Document) -> Metric:
             f"unknown metric {metric.name!r}; {nearest(metric.name, list(METRICS))}",
         )
     return metric
-
-
-def _seeds(document: Document) -> tuple[int, ...]:
-    seeds = document.data.get("seeds", [0])
-    at: KeyPath = ("seeds",)
-    if isinstance(seeds, dict):
-        for key in seeds:
-            if key != "list":
-                raise document.error(("seeds", str(key)), f"unknown key {key!r}; choices: list")
-        seeds, at = seeds.get("list"), ("seeds", "list")
-    if not isinstance(seeds, list) or not seeds:
-        raise document.error(at, f"must be a list of whole numbers, is {seeds!r}")
-    for i, seed in enumerate(seeds):
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise document.error((*at, str(i)), f"must be a whole number, is {seed!r}")
-        if seed < 0:
-            raise document.error((*at, str(i)), f"must not be negative, is {seed}")
-        if seed in seeds[:i]:
-            raise document.error((*at, str(i)), f"seed {seed} is given twice")
-    return tuple(seeds)

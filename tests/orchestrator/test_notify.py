@@ -198,6 +198,16 @@ def test_it_is_no_part_of_an_id(tmp_path: Path) -> None:
     assert plan.ids == plain.ids
 
 
+def test_yaml_reads_on_as_true_and_we_do_not(tmp_path: Path) -> None:
+    file = written(tmp_path)
+    plain = file.read_text()
+    file.write_text(f"{plain}notify: {{webhook: $X, on: [done, failed]}}\n")
+    assert load_sweep(file).notify == Notify("$X", ("done", "failed"))
+    file.write_text(f"{plain}notify:\n  webhook: $X\n  on: [done, finished]\n")
+    with pytest.raises(SweepError, match=r"notify\.on\.1: .*'finished'.*choices: .*drained"):
+        load_sweep(file)
+
+
 MISTAKES: dict[str, tuple[Any, list[str]]] = {
     "no address": ({"on": ["done"]}, ["notify", "webhook", "missing"]),
     "a file": ({"webhook": f"file:///{SECRET}"}, ["notify.webhook", "http or https"]),
