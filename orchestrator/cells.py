@@ -11,6 +11,7 @@ from pathlib import Path
 
 from orchestrator.attempts import Attempt, Records, deciding
 from orchestrator.cli import CellError
+from orchestrator.tuning import LATER
 
 _ID, _RUN = re.compile(r"[0-9a-f]{1,12}"), re.compile(r"[0-9a-f]{32}")
 _CHOICES = 6
@@ -90,10 +91,11 @@ def _planned(records: Records) -> dict[str, tuple[str, str, str]]:
     for run in records.sweeps():
         tags = run.data.tags
         try:
-            listed = json.loads(records.text(run.info.run_id, "plan.json") or "{}").get("cells", [])
-            for cell in listed:
+            plan = json.loads(records.text(run.info.run_id, "plan.json") or "{}")
+            for cell in [*plan.get("tune", {}).get("cells", []), *plan.get("cells", [])]:
                 about = (cell["label"], tags["sweep.name"], tags.get("sweep.arguments", ""))
-                cells.setdefault(cell["id"], about)
+                # a cell that waits for tuning has no id yet
+                cells.setdefault(cell["id"] or f"{LATER} #{len(cells)}", about)
         except (ValueError, KeyError, TypeError, AttributeError):
             continue  # a plan of another form
     return cells

@@ -38,6 +38,8 @@ class CellInfo:
     base_config: Mapping[str, Any]
     ref: str | None = None
     resources: Mapping[str, Any] = field(default_factory=dict)
+    role: str = "report"  # `tune`: it chooses a value and is in no table
+    tuned: Mapping[str, Any] = field(default_factory=dict)  # the values of `tune`
     provenance: Mapping[str, str] = field(default_factory=dict)  # data.fingerprint, code.version
 
 
@@ -84,6 +86,9 @@ def cell_tags(cell: CellInfo) -> dict[str, str]:
     }
     tags |= {f"axis.{name}": cut(str(level), 5000) for name, level in cell.axes.items()}
     tags |= {f"resources.{name}": str(value) for name, value in cell.resources.items()}
+    tags |= {f"tune.{name}": str(value) for name, value in cell.tuned.items()}
+    if cell.role == "tune":  # no tag for others: cells from before there was tuning have none
+        tags["cell.role"] = cell.role
     if cell.ref is not None:
         tags["ref.id"] = cell.ref
     return tags | dict(cell.provenance)
@@ -134,7 +139,7 @@ def cell_params(cell: CellInfo) -> dict[str, str]:
     here, base = _flat(cell.config), _flat(cell.base_config)
     params = {path: here[path] for path in here if here[path] != base.get(path)}
     params |= {path: None for path in base if path not in here}
-    params |= dict(cell.axes)
+    params |= {**cell.tuned, **cell.axes}
     return {cut(path, 250): cut(str(value), 500) for path, value in params.items()}
 
 

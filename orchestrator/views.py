@@ -20,7 +20,7 @@ VIEWS = {"coco": "COCO table", "failures": "Convergence failures", "curves": "Cu
 """The id of a view (`&viewStateShareKey=<id>` in an address) and its name."""
 
 _LIMIT = 20_000  # characters of an experiment tag
-_CELLS = "tags.`run.kind` = 'cell'"
+_CELLS = "tags.`run.kind` = 'cell' and tags.`cell.role` IS NULL"  # no tuning cells
 _CURVES = (("loss/total", "log"), ("lr", "linear"), ("grad_norm", "log"), ("mAP", "linear"))
 
 
