@@ -25,6 +25,7 @@ def test_what_the_example_comes_to() -> None:
         "frozen statistics: batch size cannot matter": 2,
         "the group count is only asked for small batches": 2,
     }
+    assert len(found.tuning) == 16 * 3  # of the arms of `main`, one for each value of lr_mult
 
 
 def test_the_full_factorial_of_the_example(tmp_path: Path) -> None:
@@ -32,7 +33,7 @@ def test_the_full_factorial_of_the_example(tmp_path: Path) -> None:
     text = EXAMPLE.read_text().replace("../../sweeps", str(EXAMPLE.parents[2] / "sweeps"))
     head, rest = text.split("design:")
     file = tmp_path / "whole.yaml"
-    file.write_text(head + "seeds: [0]\nresources:" + rest.split("resources:")[1])
+    file.write_text(head + "seeds: [0]\ntune:" + rest.split("tune:")[1])
     assert len(expand(load_sweep(file))) == 1620
 
 
