@@ -44,6 +44,7 @@ class Block:
     seeds: tuple[int, ...]
     runs: tuple[Run, ...]
     screen: Screen | None = None
+    extends: bool = True  # without seeds of its own: its arms may get further ones
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def _block(place: Place, body: Any, seeds: tuple[int, ...], taken: list[str]) ->
     screen, runs = BLOCKS[kind](place, body[kind], (*at, kind))
     if len(runs) * len(mine) > MAX_CELLS:
         raise _too_many(place, len(runs) * len(mine))
-    return Block(id_, kind, at, mine, tuple(runs), screen)
+    return Block(id_, kind, at, mine, tuple(runs), screen, "seeds" not in body)
 
 
 def _free(kind: str, taken: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from detcore.config import Config
 from orchestrator.arms import Arm, Fill, arm_with, arms_of
 from orchestrator.axes import Label, Level, text_of
 from orchestrator.conditions import hint
+from orchestrator.design import MAX_CELLS
 from orchestrator.expr import Expr, ExprError, evaluate, parse
 from orchestrator.identity import Texts, arm_key
 from orchestrator.resolve import Resources, Shared, config_of, levels_of_base
@@ -41,12 +42,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Expansion:
-    """What a sweep comes to: its cells, the arms of its design that a rule leaves out, and the
-    cells that choose the values of `tune`."""
+    """What a sweep comes to: its cells, the arms of its design that a rule leaves out, the cells
+    that choose the values of `tune`, and those that arms may get while their verdict is open."""
 
     cells: list[Cell] = field(default_factory=list)
     excluded: list[Excluded] = field(default_factory=list)
     tuning: list[Cell] = field(default_factory=list)
+    more: list[Cell] = field(default_factory=list)
 
 
 def expand(sweep: Sweep) -> list[Cell]:
@@ -79,7 +81,8 @@ def expansion(sweep: Sweep, choices: Mapping[Group, Values] | None = None) -> Ex
             by_seed[cell.seed].append(cell)
     _check_effect(sweep, arms, firsts)
     tuning = _tuning(sweep, sweep.tune, shared, arms, fill) if sweep.tune else []
-    return Expansion([cell for cells in by_seed.values() for cell in cells], excluded, tuning)
+    cells = [cell for cells in by_seed.values() for cell in cells]
+    return Expansion(cells, excluded, tuning, _further(sweep, shared, arms))
 
 
 def filter_cells(cells: Sequence[Cell], only: str) -> list[Cell]:
@@ -160,6 +163,29 @@ def _cells(sweep: Sweep, shared: Shared, arm: Arm) -> Iterator[Cell]:
             name=arm.name,
             tuned=arm.tuned,
         )
+
+
+def _further(sweep: Sweep, shared: Shared, arms: Sequence[Arm]) -> list[Cell]:
+    """The cells of the seeds that an arm may get (`orchestrator.replicates`), seed by seed. An arm
+    of which only blocks with seeds of their own ask has no more than those."""
+    seeds = sweep.replicates.more
+    if not seeds:
+        return []
+    at = ("seeds", "extend_to")
+    baseline = next((arm for arm in arms if arm.axes == sweep.baseline), None)
+    if baseline is None or baseline.seeds != sweep.seeds:
+        lack = "with every seed of `list`" if baseline else "and the design has no such arm"
+        problem = f"further seeds are run in pairs with the baseline, {lack}"
+        raise sweep.document.error(at, problem)
+    asking = {block.id: seeds for block in sweep.design if block.extends}
+    cells: list[Cell] = []
+    for arm in arms:
+        blocks = {block: seeds for block in arm.blocks if block in asking}
+        if blocks or arm is baseline:
+            cells += _cells(sweep, shared, replace(arm, seeds=seeds, blocks=blocks))
+    if len(cells) > MAX_CELLS:
+        raise sweep.document.error(at, f"{len(cells)} further cells are too many")
+    return sorted(cells, key=lambda cell: seeds.index(cell.seed))
 
 
 # ---------------------------------------------------------------- tuning
