@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,9 @@ from orchestrator.summary import (
     excluded_json,
     excluded_text,
 )
-from orchestrator.table import REPORT, Row, Table, make_table
+from orchestrator.table import REPORT, Row, Table, make_table, totals
+from orchestrator.tune import Group, Tune
+from orchestrator.tuning import Choice, choose, chosen_of, tuning_axes, tuning_json, tuning_notes
 
 if TYPE_CHECKING:
     from orchestrator.runs import CellInfo, Settled
@@ -45,6 +47,7 @@ class Planned:
     id: str
     cell: Cell
     fingerprint: str
+    waits: bool = False  # for a choice of `tune`; until that is made, `id` is a stand-in
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Plan:
     everything: tuple[Planned, ...] = ()  # the cells of the whole sweep, also those `only` left out
     variant: str = ""  # equal for starts with the same profile, data and settings
     excluded: tuple[Excluded, ...] = ()  # arms of the design that a rule leaves out
+    tuning: Plan | None = None  # the cells that choose the values of `tune`: they are run first
+    choices: tuple[Choice, ...] = ()  # what these have chosen, for each group of arms
     left: Mapping[str, Settled] = field(default_factory=dict)  # faulted cells not run again
 
     @property
@@ -65,9 +70,9 @@ class Plan:
 
     @property
     def todo(self) -> list[Planned]:
-        """The cells to train, in the order of the plan."""
+        """The cells to train, in the order of the plan; those that wait for a choice are not."""
         known = self.known
-        return [planned for planned in self.cells if planned.id not in known]
+        return [p for p in self.cells if p.id not in known and not p.waits]
 
     @property
     def known(self) -> Mapping[str, Settled]:
@@ -75,8 +80,17 @@ class Plan:
         return {**self.left, **self.settled} if self.left else self.settled
 
     @property
+    def ahead(self) -> list[Planned]:
+        """All that is still to come, in this order: tuning, then the cells, also those that wait
+        for it. What a forecast counts."""
+        first = self.tuning.todo if self.tuning else []
+        return [*first, *(p for p in self.cells if p.id not in self.known)]
+
+    @property
     def axes(self) -> dict[str, list[Any]]:
         """The levels that occur, in the order of the sweep file; then what stands in for one."""
+        if self.sweep.tune and self.cells[0].cell.role == "tune":
+            return tuning_axes(self.sweep.tune, [p.cell for p in self.cells])
         there = {name: {p.cell.axes[name] for p in self.cells} for name in self.cells[0].cell.axes}
         return {
             axis.name: [
@@ -91,10 +105,38 @@ class Plan:
     def whole(self) -> Plan:
         """The plan without `only`. A cell that is left out and whose data are absent has an id that
         is not that of a real run."""
-        return replace(self, cells=self.everything or self.cells)
+        tuning = self.tuning.whole() if self.tuning else None
+        return replace(self, cells=self.everything or self.cells, tuning=tuning)
 
     def reconciled(self, settled: Mapping[str, Settled]) -> Plan:
         return replace(self, settled=settled)
+
+    def asked(self, ask: Callable[[Iterable[str]], Mapping[str, Settled]]) -> Plan:
+        """The plan as far as a ledger has it, whose `settled` is `ask`: what tuning has chosen,
+        then what has settled. Raises SweepError as `tuned`."""
+        plan = self.tuned(ask(self.tuning.whole().ids)) if self.tuning else self
+        return plan.reconciled(ask(plan.whole().ids))
+
+    def tuned(self, settled: Mapping[str, Settled]) -> Plan:
+        """The plan with the values that the tuning cells in `settled` choose. Arms whose choice is
+        made have their ids from here on, the others wait. Raises SweepError where two arms have
+        become the same run by it."""
+        tune = self.sweep.tune
+        if tune is None or self.tuning is None:
+            return self
+        choices = choose(tune, [(p.id, p.cell) for p in self.tuning.whole().cells], settled)
+        made = chosen_of(choices)
+        prints = {p.cell.config.data.source: p.fingerprint for p in self.everything}
+        everything = tuple(_named(expansion(self.sweep, made).cells, prints, tune, made))
+        ours = {p.cell.label for p in self.cells}
+        return replace(
+            self,
+            cells=tuple(p for p in everything if p.cell.label in ours),
+            everything=everything,
+            tuning=self.tuning.reconciled(settled),
+            choices=choices,
+            settled={},
+        )
 
     def job(self, planned: Planned) -> Job:
         """The cell as its gang gets it: plain data."""
@@ -127,6 +169,8 @@ class Plan:
             config=to_dict(cell.config),
             base_config=to_dict(self.sweep.base),
             resources=vars(cell.resources),
+            role=cell.role,
+            tuned=cell.tuned,
             provenance={"data.fingerprint": planned.fingerprint, "code.version": CODE_VERSION},
         )
 
@@ -141,7 +185,7 @@ class Plan:
             "baseline": self.sweep.baseline,
             "cells": [
                 {
-                    "id": p.id,
+                    "id": None if p.waits else p.id,
                     "label": p.cell.label,
                     "ref": p.cell.ref,
                     "axes": p.cell.axes,
@@ -158,6 +202,7 @@ class Plan:
             "blocks": blocks_json(self.sweep.design, [p.cell for p in self.cells]),
             "excluded": excluded_json(self.excluded),
             "aliases": aliases_json(self.sweep.design, self.excluded),
+            **({"tune": tuning_json(self)} if self.tuning else {}),
             "cautions": cautions([p.cell for p in self.cells]),
             "failure": self.sweep.failure.to_json(),
         }
@@ -231,37 +276,68 @@ def make_plan(
     expanded = expansion(sweep)
     everything = expanded.cells
     chosen = everything if only is None else filter_cells(everything, only)
+    first = _first(sweep.tune, expanded.tuning, chosen)
     known: dict[Any, str] = {}
     by_hand = data is not None  # then it must be there, also for a dry run
     try:
-        notes = add_fingerprints(chosen, need_data or by_hand, known)
+        notes = add_fingerprints([*first, *chosen], need_data or by_hand, known)
     except DataError as error:
         raise DataError(f"{error}{'' if by_hand else '; name yours with --data DIR'}") from None
-    notes += check_images(chosen, need_data, known)
-    add_fingerprints(everything, False, known)
-    texts = Texts()
-    planned = {
-        id(c): Planned(cell_id(c.config, print_, texts), c, print_)
-        for c in everything
-        for print_ in [known[c.config.data.source]]
-    }
-    return Plan(
+    notes += check_images([*first, *chosen], need_data, known)
+    every = [*everything, *expanded.tuning]
+    add_fingerprints(every, False, known)
+    planned = {id(p.cell): p for p in _named(every, known, sweep.tune)}
+    plan = Plan(
         sweep,
         tuple(planned[id(c)] for c in chosen),
         (root or Path.cwd()).resolve() / "mlruns" / "cells",
         notes=tuple(notes),
-        everything=tuple(planned.values()),
+        everything=tuple(planned[id(c)] for c in everything),
         variant=_variant(profile, data, overrides),
         excluded=tuple(expanded.excluded),
     )
+    if sweep.tune is None:
+        return plan
+    cells, whole = (tuple(planned[id(c)] for c in part) for part in (first, expanded.tuning))
+    tuning = replace(plan, cells=cells, everything=whole, excluded=())
+    choices = choose(sweep.tune, [(p.id, p.cell) for p in whole], {})
+    return replace(plan, tuning=tuning, choices=choices)
+
+
+def _first(tune: Tune | None, tuning: Iterable[Cell], chosen: Iterable[Cell]) -> list[Cell]:
+    """The cells that tune the arms of `chosen`."""
+    if tune is None:
+        return []
+    groups = {tune.group(cell.axes) for cell in chosen}
+    return [cell for cell in tuning if tune.group(cell.axes) in groups]
+
+
+def _named(
+    cells: Iterable[Cell],
+    prints: Mapping[Any, str],
+    tune: Tune | None,
+    made: Collection[Group] = (),
+) -> Iterator[Planned]:
+    """`cells` with their ids; `prints` are the fingerprints of their sources. A cell whose group of
+    arms has no choice `made` yet has a stand-in."""
+    texts = Texts()
+    for number, cell in enumerate(cells):
+        print_ = prints[cell.config.data.source]
+        if tune and cell.role == "report" and tune.group(cell.axes) not in made:
+            yield Planned(f"waits-{number}", cell, print_, waits=True)
+        else:
+            yield Planned(cell_id(cell.config, print_, texts), cell, print_)
 
 
 def table_of(plan: Plan, rows: Sequence[Row]) -> Table:
-    """The ablation table of a plan's cells."""
+    """The ablation table of a plan's cells; of tuning cells, the table of their scores."""
     sweep, metric = plan.sweep, plan.sweep.metric.name
+    if sweep.tune and plan.cells[0].cell.role == "tune":
+        scored = make_table(rows, plan.axes, sweep.tune.select_on, title=f"{sweep.name}: tuning")
+        return replace(scored, notes=(totals(rows),))
     scores = sweep.reference.scores(metric)
     table = make_table(rows, plan.axes, metric, sweep.baseline, sweep.name, scores)
-    notes = [*table.notes, *excluded_text(plan.excluded, sweep.baseline)]
+    notes = [*table.notes, *tuning_notes(plan), *excluded_text(plan.excluded, sweep.baseline)]
     if scores:
         if REPORT not in table.columns:
             arms = (f"{' '.join(arm)} {score}" for arm, score in scores.items())

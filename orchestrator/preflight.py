@@ -62,7 +62,8 @@ def check_effects(plan: Plan) -> str:
 def _arms(plan: Plan) -> list[Cell]:
     """One cell of the baseline and of every arm with something to do, in the order of the plan. A
     baseline that is left out and whose data are absent is not asked for."""
-    todo = {planned.cell.arm_label for planned in plan.todo}
+    waits = [planned for planned in plan.cells if planned.waits]  # for tuning
+    todo = {planned.cell.arm_label for planned in [*plan.todo, *waits]}
     arms: dict[str, Cell] = {}
     for planned in plan.whole().cells:
         cell = planned.cell

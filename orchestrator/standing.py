@@ -42,6 +42,7 @@ class Status:
     orchestrator: Orchestrator
     left: Estimate
     time: float  # of the look, in seconds since the epoch
+    tuning: Status | None = None  # of the tuning cells, for a sweep that tunes
 
     @property
     def all_settled(self) -> bool:
@@ -66,13 +67,14 @@ class Status:
                 self._cell(p, row) for p, row in zip(self.plan.cells, self.rows, strict=True)
             ],
             "notes": list(self.plan.notes),
+            **({"tuning": self.tuning.to_json()} if self.tuning else {}),
         }
 
     def _cell(self, planned: Planned, row: Row) -> dict[str, Any]:
         attempt = self.attempts.get(planned.id)
         live = attempt if attempt and row.outcome == RUNNING else None
         return {
-            "id": row.id,
+            "id": None if planned.waits else row.id,
             "label": row.label,
             "axes": row.axes,
             "seed": row.seed,
@@ -92,6 +94,9 @@ class Status:
 def look(plan: Plan, records: Records) -> Status:
     """How `plan` stands by what is on record. Raises LedgerError when the store does not answer."""
     now = time.time()
+    tuning = look(plan.tuning, records) if plan.tuning else None
+    if tuning:
+        plan = plan.tuned(tuning.plan.settled)
     of_cell: dict[str, list[Attempt]] = {}
     wanted = set(plan.ids)
     for attempt in records.attempts():
@@ -107,7 +112,7 @@ def look(plan: Plan, records: Records) -> Status:
     left = _time_left(plan, rows, newest, now)
     if orchestrator.state in ("gone", "none") and not any(r.outcome == RUNNING for r in rows):
         left = Estimate(None, "no orchestrator is at it")
-    return Status(plan, rows, newest, frozenset(on_disk), orchestrator, left, now)
+    return Status(plan, rows, newest, frozenset(on_disk), orchestrator, left, now, tuning)
 
 
 def _on_disk(plan: Plan, newest: dict[str, Attempt]) -> dict[str, dict[str, Any]]:

@@ -102,6 +102,8 @@ def shown(status: Status) -> RenderableType:
         Text(headline(status), style="bold"),
         Text(_orchestrator(status.orchestrator)),
     ]
+    if status.tuning and not status.tuning.all_settled:
+        parts += [Text(), *_tuning(status.tuning)]
     if status.running:
         parts += [Text(), _running(status)]
         if status.left.seconds is None:
@@ -118,6 +120,15 @@ def shown(status: Status) -> RenderableType:
         parts += [Text(), Text(text)]
     parts.append(to_rich(table_of(status.plan, status.rows)))
     return Group(*parts, *(Text(note) for note in status.plan.notes))
+
+
+def _tuning(tuning: Status) -> list[RenderableType]:
+    """How far the tuning is, while it is not done: what it chooses, the other cells wait for."""
+    parts: list[RenderableType] = [Text(f"tuning: {headline(tuning).partition(': ')[2]}")]
+    if tuning.running:
+        parts.append(_running(tuning))
+    faults = [row for row in tuning.rows if row.outcome in FAULTS]
+    return parts + [Text(f"  {_fault(tuning, row)}") for row in faults[:SHOWN]]
 
 
 def headline(status: Status) -> str:
