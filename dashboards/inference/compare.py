@@ -10,12 +10,12 @@ Two error rates are kept, and they are not the same:
   90 % power that one would plan for. Without `min_effect` it says only that all seeds are spent.
 
 When the arms' variances differ (Bartlett's test on the residuals, at the 25 % level that Bancroft
-1964, Biometrics 20:427, has for such preliminary tests), each difference gets a variance and degrees
-of freedom of its own (Welch 1947, as in Games and Howell 1976), with each arm's variance drawn
-towards the pooled one as if that were `PRIOR` degrees of freedom (Smyth 2004, SAGMB 3:3): with three
-seeds an arm's own variance alone tells next to nothing. Nor can the test tell much with three seeds:
-what is known to vary unequally is better compared with `variances="unequal"` from the start. What
-each choice costs and saves is simulated in tests/benchmarks/honesty.py.
+1964, Biometrics 20:427, has for such preliminary tests), each difference gets a variance and
+degrees of freedom of its own (Welch 1947, as in Games and Howell 1976), with each arm's variance
+drawn towards the pooled one as if that were `PRIOR` degrees of freedom (Smyth 2004, SAGMB 3:3):
+with three seeds an arm's own variance alone tells next to nothing. Nor can the test tell much with
+three seeds: what is known to vary unequally is better compared with `variances="unequal"` from the
+start. What each choice costs and saves is simulated in tests/benchmarks/honesty.py.
 """
 
 from __future__ import annotations
