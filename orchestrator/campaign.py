@@ -19,7 +19,7 @@ from orchestrator.control import Control
 from orchestrator.failure import Policy
 from orchestrator.gang import Job
 from orchestrator.gangs import Gang, Gangs
-from orchestrator.queue import Limits, Queue, shape_of
+from orchestrator.queue import NO_LIMITS, Limits, Queue, shape_of
 from orchestrator.supervisor import BUNDLE, run_cell
 
 NAP_S = 0.05  # between two looks while nothing runs; Tune itself would look once a second
@@ -49,7 +49,7 @@ class Campaign:
         policy: Policy,
         *,
         control: Control | None = None,
-        limits: Limits = Limits(),
+        limits: Limits = NO_LIMITS,
         more: Callable[[], list[Job]] = list,
         spent: Callable[[], bool] = bool,
     ) -> None:
@@ -140,8 +140,8 @@ class Campaign:
             shape = shape_of(job)
             if not self.gangs.room().could_hold(shape):
                 self.recorder.message(
-                    f"{job['label']} waits: the nodes that are left cannot hold its {shape.workers} "
-                    f"workers of {shape.cpus:g} CPUs and {shape.gpus:g} GPUs"
+                    f"{job['label']} waits: the nodes that are left cannot hold its "
+                    f"{shape.workers} workers of {shape.cpus:g} CPUs and {shape.gpus:g} GPUs"
                 )
 
     # ------------------------------------------------------------ what the supervisors say

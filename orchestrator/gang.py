@@ -25,9 +25,9 @@ Job = dict[str, Any]
 gpus_per_worker, timeouts, whether it is of the baseline arm."""
 
 Entry = Callable[..., dict[str, Any]]
-"""What trains a cell in one rank: `entry(job, rank, local_rank, meeting, report, alive)` returns the
-result (detcore.result.Result as plain data). `report` takes points as dicts, from rank 0; `alive` is
-called in every step."""
+"""What trains a cell in one rank: `entry(job, rank, local_rank, meeting, report=, alive=)` returns
+the result (detcore.result.Result as plain data). `report` takes points as dicts, from rank 0;
+`alive` is called in every step."""
 
 TRAIN = "orchestrator.trainer:train_cell"
 

@@ -1,5 +1,5 @@
-"""The gangs of a running sweep: each a placement group that is reserved whole, with its ranks in it,
-kept warm from cell to cell as long as the room is not needed otherwise.
+"""The gangs of a running sweep: each a placement group that is reserved whole, with its ranks in
+it, kept warm from cell to cell as long as the room is not needed otherwise.
 
 They belong to the orchestrator's process, so that nothing of them outlives it. Supervisors find the
 ranks by name.
@@ -221,15 +221,14 @@ class Gangs:
                 out.append((gang, broken))
             elif not gang.where and not set(gang.placement) <= self._nodes.keys():
                 out.append((gang, evidence.fault("lost", "its node went before the cell began")))
-            elif not gang.where and time.monotonic() - gang.since > PATIENCE_S:
-                if not self._is_placed(gang):
-                    out.append((gang, None))
+            elif not gang.where and self._has_no_room(gang):
+                out.append((gang, None))
         if any(fault is None for _, fault in out):
             self._measure_foreign()
         return out
 
-    def _is_placed(self, gang: Gang) -> bool:
-        return bool(gang.group.wait(0))
+    def _has_no_room(self, gang: Gang) -> bool:
+        return time.monotonic() - gang.since > PATIENCE_S and not gang.group.wait(0)
 
     def _ask(self, gang: Gang) -> None:
         import ray

@@ -1,9 +1,10 @@
 """Which cells start next. Pure: it knows jobs and free room, neither Ray nor time.
 
-Cells wait in the order of `rank`: seed by seed, so that a partial table is a comparison already; in a
-seed the baseline first, whose pairs all the others make, then large gangs before small ones. A cell
-that does not fit yet may be overtaken, but not for ever: the first one that waits lays claim to nodes,
-and what comes after it starts only elsewhere. A cell that is run again keeps its place.
+Cells wait seed by seed, so that a partial table is a comparison already; in a seed the baseline
+first, with which all the others are paired, then large gangs before small ones, and long before
+short. A cell that does not fit yet may be overtaken, but not for ever: the first one that waits
+lays claim to nodes, and what comes after it starts only elsewhere. A cell that is run again keeps
+its place.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ class Limits(NamedTuple):
     gpus: float | None = None
 
 
+NO_LIMITS = Limits()
+
+
 def shape_of(job: Job) -> Shape:
     return Shape(job["ranks"], job["cpus_per_worker"], job["gpus_per_worker"])
 
@@ -37,7 +41,7 @@ def shape_of(job: Job) -> Shape:
 class Queue:
     """The cells that wait."""
 
-    def __init__(self, limits: Limits = Limits()) -> None:
+    def __init__(self, limits: Limits = NO_LIMITS) -> None:
         self.limits = limits
         self._waiting: list[tuple[tuple[float, ...], int, Job]] = []
         self._arrived: dict[str, int] = {}  # the place among equals, kept over further attempts

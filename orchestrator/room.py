@@ -1,7 +1,8 @@
 """What the nodes of a cluster have free, and where on them a gang would lie.
 
-A gang is laid on one node if any node could hold it: ranks that talk through a network train slower,
-and a table compares speeds, too. Only a gang that is larger than every node is laid on several.
+A gang is laid on one node if any node could hold it: ranks that talk through a network train
+slower, and a table compares speeds, too. Only a gang that is larger than every node is laid on
+several.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Room:
     def place(self, shape: Shape, without: Collection[str] = ()) -> Placement | None:
         """Where a gang of `shape` can lie now, leaving out the nodes `without`; None for nowhere.
 
-        Where one is warm, else on the node that it fills best; one that no node could hold takes the emptiest nodes.
+        Where one is warm, else on the node that it fills best; one that no node could hold takes
+        the emptiest nodes.
         """
         room = {id: _times(shape, self.free[id]) for id in self.free if id not in without}
         for warm in self.warm.get(shape, []):

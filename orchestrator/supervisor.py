@@ -1,4 +1,5 @@
-"""The Tune trainable: a light process per cell that sets its gang to work and passes on what it says.
+"""The Tune trainable: a light process for a cell that sets its gang to work and passes on what it
+says.
 
 It imports no torch, takes no CPU, and lies on the head node, where it survives the loss of any
 other. The gang was reserved and started before Tune heard of the cell (orchestrator.gangs).

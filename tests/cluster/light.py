@@ -1,4 +1,4 @@
-"""Light cells for tests of the scheduler: they sleep where others train. Their ranks import no torch.
+"""Light cells for tests of the scheduler: they sleep where others train; no torch is imported.
 
 A job's config says what to do: `sleep_s`, and `fault` for a rank that goes wrong.
 """
