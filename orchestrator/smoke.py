@@ -128,6 +128,9 @@ def _small_config(config: Config, root: Path, scored: dict[CocoFolder, CocoFolde
         config,
         data=replace(config.data, source=source, holdout=0.0),
         train=replace(config.train, steps=STEPS),
+        # the rate of the first step of a warm-up, which is longer than this run
+        optim=replace(config.optim, lr=config.optim.lr / max(config.schedule.warmup_steps, 1)),
+        schedule=replace(config.schedule, warmup_steps=0),
         eval=replace(config.eval, every=0),
         # after two steps no arm has learned; what has an end is what is asked
         monitor=replace(config.monitor, min_map=0.0, progress=()),
