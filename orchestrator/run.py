@@ -2,7 +2,7 @@
 
     python -m orchestrator.run SWEEP.yaml [--profile NAME] [--data DIR] [--set a.b=c]
                                           [--only EXPR] [--dry-run [--json]]
-                                          [--retry-failed[=OUTCOMES]] [--fresh]
+                                          [--retry-failed[=OUTCOMES]] [--fresh] [--smoke]
 
 The same command again goes on where it stopped: what MLflow has as settled is not trained again.
 """
@@ -74,6 +74,10 @@ def _run(args: argparse.Namespace, screen: Console) -> int:
         plan = choose(plan, ledger.settled(plan.ids), ledger, again_of(args)).plan
         print_text(json.dumps(plan.to_json(), indent=1) if args.json else plan.to_text())
         return EXIT_SETTLED
+    if args.smoke:
+        from orchestrator.smoke import smoke
+
+        return smoke(plan, screen, partial(_train, args))
     with alone(plan.folder.parent, plan.sweep.name):
         ledger = open_ledger(plan.sweep.name)
         ledger.say = lambda text: screen.print(text, markup=False, soft_wrap=True)
@@ -190,6 +194,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="show the cells and what is left to do; start nothing",
     )
     add("--json", action="store_true", help="with --dry-run: JSON on standard output, nothing else")
+    add(
+        "--smoke",
+        action="store_true",
+        help="two steps of every arm, one seed, in a store of their own; says which arms work",
+    )
     add_again_arguments(parser)
     add("--yes", "-y", action="store_true", help="do not ask before a start that costs or replaces")
     add("--max-concurrent", type=_at_least_one, metavar="N", help="cells at once, at most")
@@ -201,6 +210,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.json and not args.dry_run:
         parser.error("--json goes with --dry-run")
+    if args.smoke and (args.dry_run or args.fresh or args.retry_failed):
+        parser.error("--smoke goes without --dry-run, --fresh and --retry-failed")
     return args
 
 
