@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from detcore.result import METRICS
 
@@ -40,6 +40,17 @@ class Row:
     label: str = ""
     run_id: str = ""
     cpus: float = 0.0  # of the whole cell; for the sum of CPU hours
+
+
+class Scored(Protocol):
+    """What has ended: a row here, or a cell as the ledger has it."""
+
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+    @property
+    def values(self) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -134,7 +145,9 @@ def entry_of(cells: Sequence[Row], metric: str) -> Entry:
     if not cells:
         return Entry(NOT_PLANNED, marks=frozenset({NOT_PLANNED}))
     outcomes = frozenset(cell.outcome for cell in cells)
-    values = [v for c in cells if c.outcome == "converged" and (v := _value(c, metric)) is not None]
+    values = [
+        v for c in cells if c.outcome == "converged" and (v := value_of(c, metric)) is not None
+    ]
     others = [c for c in cells if c.outcome != "converged"]
     unknown = len(cells) - len(values) - len(others)
     rest = [_failures(cells, outcome, metric) for outcome in FAILED if outcome in outcomes]
@@ -215,7 +228,7 @@ def _failures(cells: Sequence[Row], outcome: str, metric: str) -> str:
     if outcome == "diverged":
         details = [str(cell.step) for cell in failed if cell.step is not None]
     elif outcome == "stalled":
-        found = [_value(cell, metric) for cell in failed]
+        found = [value_of(cell, metric) for cell in failed]
         details = [f"{value:.3f}" for value in found if value is not None]
     mixed = len(failed) < len(cells)
     count = f"{len(failed)} " if mixed and len(failed) > 1 else ""
@@ -226,7 +239,7 @@ def _failures(cells: Sequence[Row], outcome: str, metric: str) -> str:
     return f"{outcome} ×{len(failed)}"
 
 
-def _value(cell: Row, metric: str) -> float | None:
+def value_of(cell: Scored, metric: str) -> float | None:
     """None for a metric that is absent or undefined (pycocotools says -1 when there is no such
     box)."""
     value = cell.metrics.get(metric, cell.values.get(metric))

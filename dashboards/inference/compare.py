@@ -121,12 +121,14 @@ def compare(
     level: float = LEVEL,
     miss: float = MISS,
     variances: Variances = "auto",
+    spent: bool | None = None,
 ) -> Inference:
     """Compare each arm with `baseline`, paired by seed. Values count for `converged` cells only.
 
     An arm has a verdict other than `open` once it has two seeds in common with the baseline: with
-    one seed nothing can be claimed. Raises ValueError for a baseline without cells and for a cell
-    that is there twice.
+    one seed nothing can be claimed. `spent`: no further seeds will come, so that without
+    `min_effect` what is open is not separable (None: when no cell waits). Raises ValueError for a
+    baseline without cells and for a cell that is there twice.
     """
     cells: dict[str, dict[int, Observation]] = {}
     for o in observations:
@@ -166,7 +168,8 @@ def compare(
             out[arm] = replace(plain, difference=difference, verdict="open", why=NO_NOISE)
         else:
             made = rule.decide(plain, found.difference[j], errors[j], dfs[j])
-            if made.verdict == "open" and min_effect is None and not _waits(cells, arm, baseline):
+            done = not _waits(cells, arm, baseline) if spent is None else spent
+            if made.verdict == "open" and min_effect is None and done:
                 made = replace(made, verdict="not separable", more=None)
             out[arm] = made
     return Inference(
