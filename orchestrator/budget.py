@@ -1,12 +1,14 @@
 """What a sweep may cost: the key `budget` of a sweep file, and the arguments that go before it.
 
-Pure; nothing of it is part of a cell's id."""
+Nothing of it is part of a cell's id."""
 
 from __future__ import annotations
 
+import argparse
+import math
 from dataclasses import dataclass, replace
 
-from orchestrator.document import Document, SweepError
+from orchestrator.document import Document
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,34 @@ def check_gang(budget: Budget, label: str, gpus: float, document: Document) -> N
         )
 
 
-def refused(question: str) -> SweepError:
-    """There is nobody to ask."""
-    return SweepError(
-        f"{question}, and there is no terminal to ask on: nothing was started; --yes starts it, "
-        "--gpu-hours H bounds it, budget.confirm_gpu_hours says from which cost on it asks"
+# ---------------------------------------------------------------- the arguments
+
+
+def add_budget_arguments(parser: argparse.ArgumentParser) -> None:
+    """They go before the file's `budget`."""
+    add = parser.add_argument
+    add("--gpu-hours", type=_positive, metavar="H", help="start no cell when so many are spent")
+    add("--max-gpus", type=at_least_one, metavar="N", help="GPUs held at once, at most")
+    add("--max-concurrent", type=at_least_one, metavar="N", help="cells at once, at most")
+
+
+def budget_of(args: argparse.Namespace, budget: Budget) -> Budget:
+    return budget.over(
+        gpu_hours=args.gpu_hours, max_gpus=args.max_gpus, max_concurrent=args.max_concurrent
     )
+
+
+def at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, is {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number, is {text!r}")
+    return number

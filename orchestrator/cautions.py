@@ -8,7 +8,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from orchestrator.axes import Axis, text_of
 from orchestrator.expand import Cell
+from orchestrator.resolve import with_level
+from orchestrator.spec import Sweep
 
 SMALLEST = (11.55, 3.26, 2.13, 1.68, 1.43, 1.27, 1.16, 1.07, 1.00, 0.94, 0.89)
 """For 2 to 12 paired seeds: the difference of two arms, in standard deviations of the paired
@@ -32,9 +35,74 @@ def seeds_per_arm(cells: Sequence[Cell]) -> int:
     return min(map(len, seeds.values()), default=0)
 
 
-def cautions(cells: Sequence[Cell]) -> list[str]:
-    """One line each."""
-    return [*_power(cells), *_batch_norm_of_one_image(cells)]
+def cautions(cells: Sequence[Cell], sweep: Sweep | None = None) -> list[str]:
+    """One line each; what concerns the axes only with the sweep that the cells are of."""
+    return [
+        *(_axes(sweep) if sweep else []),
+        *_batch_norm_of_one_image(cells),
+        *_unequal_training(cells),
+        *_one_rate(cells),
+        *_power(cells),
+    ]
+
+
+def _axes(sweep: Sweep) -> list[str]:
+    """Axes that compare nothing, and comparisons with what nobody chose."""
+    named = sweep.document.data.get("baseline") or {}
+    lines = []
+    for axis in sweep.axes:
+        if len(axis.levels) == 1 and axis.when is None:
+            only = text_of(axis.levels[0].label)
+            lines.append(f"axis {axis.name} has one level, {only}: nothing is compared on it")
+        elif axis.name not in named and (of_base := _level_of_base(sweep, axis)):
+            first = text_of(axis.levels[0].label)
+            if of_base != first:
+                lines.append(
+                    f"axis {axis.name} is compared with its first level, {first}, and the base "
+                    f"config has {of_base}: say in `baseline` which is meant"
+                )
+    return lines
+
+
+def _level_of_base(sweep: Sweep, axis: Axis) -> str | None:
+    """The label of the one level that leaves the base config as it is."""
+    own = [level for level in axis.levels if level.writes and not level.base]
+    same = [level for level in own if with_level(sweep.base, level) == sweep.base]
+    return text_of(same[0].label) if len(same) == 1 else None
+
+
+def _unequal_training(cells: Sequence[Cell]) -> list[str]:
+    """Equal learning needs equal training; where that is what is asked, this is what to know."""
+    images: dict[int, str] = {}
+    for cell in cells:
+        train = cell.config.train
+        seen = train.steps * train.batch_per_gpu * train.accumulate * train.workers
+        images.setdefault(seen, cell.arm_label)
+    if len(images) < 2:
+        return []
+    least, most = min(images), max(images)
+    return [
+        f"arms are not trained on equally many images: {least:,} in {images[least]}, {most:,} in "
+        f"{images[most]}"
+    ]
+
+
+def _one_rate(cells: Sequence[Cell]) -> list[str]:
+    """A learning rate that suits one global batch suits no other."""
+    batches: dict[float, set[int]] = {}
+    for cell in cells:
+        train = cell.config.train
+        batch = train.batch_per_gpu * train.accumulate * train.workers
+        batches.setdefault(cell.config.optim.lr, set()).add(batch)
+    if len(batches) != 1:
+        return []
+    ((rate, sizes),) = batches.items()
+    if len(sizes) < 2:
+        return []
+    return [
+        f"the learning rate is {rate:g} for global batches from {min(sizes)} to {max(sizes)}: an "
+        "arm may lose for its rate alone"
+    ]
 
 
 def _power(cells: Sequence[Cell]) -> list[str]:

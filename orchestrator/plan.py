@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,21 +19,15 @@ from orchestrator.cautions import cautions
 from orchestrator.differences import differences
 from orchestrator.expand import Cell, expansion, filter_cells
 from orchestrator.gang import TRAIN, Job
-from orchestrator.identity import Texts, cell_id
+from orchestrator.identity import Texts, arm_key, cell_id
+from orchestrator.plan_text import headline, plan_text
 from orchestrator.rules import Excluded
 from orchestrator.spec import Sweep, load_sweep
-from orchestrator.summary import (
-    aliases_json,
-    aliases_text,
-    arms_text,
-    blocks_json,
-    blocks_text,
-    excluded_json,
-    excluded_text,
-)
+from orchestrator.summary import aliases_json, blocks_json, excluded_json, excluded_text
 from orchestrator.table import REPORT, Row, Table, make_table, totals
 from orchestrator.tune import Group, Tune
 from orchestrator.tuning import Choice, choose, chosen_of, tuning_axes, tuning_json, tuning_notes
+from orchestrator.workload import workload_of
 
 if TYPE_CHECKING:
     from orchestrator.runs import CellInfo, Settled
@@ -60,6 +53,7 @@ class Plan:
     everything: tuple[Planned, ...] = ()  # the cells of the whole sweep, also those `only` left out
     variant: str = ""  # equal for starts with the same profile, data and settings
     excluded: tuple[Excluded, ...] = ()  # arms of the design that a rule leaves out
+    more: tuple[Planned, ...] = ()  # what arms may get while their verdict is open: replicates.py
     tuning: Plan | None = None  # the cells that choose the values of `tune`: they are run first
     choices: tuple[Choice, ...] = ()  # what these have chosen, for each group of arms
     left: Mapping[str, Settled] = field(default_factory=dict)  # faulted cells not run again
@@ -108,6 +102,13 @@ class Plan:
         tuning = self.tuning.whole() if self.tuning else None
         return replace(self, cells=self.everything or self.cells, tuning=tuning)
 
+    def extended(self, cells: Iterable[Planned]) -> Plan:
+        """The plan with those of `more` among `cells`, as far as it does not have them yet."""
+        have = {*self.ids, *(p.id for p in self.everything)}
+        new = tuple(p for p in cells if p.id not in have)
+        whole = self.everything or self.cells
+        return replace(self, cells=self.cells + new, everything=whole + new)
+
     def reconciled(self, settled: Mapping[str, Settled]) -> Plan:
         return replace(self, settled=settled)
 
@@ -115,7 +116,8 @@ class Plan:
         """The plan as far as a ledger has it, whose `settled` is `ask`: what tuning has chosen,
         then what has settled. Raises SweepError as `tuned`."""
         plan = self.tuned(ask(self.tuning.whole().ids)) if self.tuning else self
-        return plan.reconciled(ask(plan.whole().ids))
+        plan = plan.reconciled(ask([*plan.whole().ids, *(p.id for p in plan.more)]))
+        return with_further_seeds(plan)
 
     def tuned(self, settled: Mapping[str, Settled]) -> Plan:
         """The plan with the values that the tuning cells in `settled` choose. Arms whose choice is
@@ -127,12 +129,15 @@ class Plan:
         choices = choose(tune, [(p.id, p.cell) for p in self.tuning.whole().cells], settled)
         made = chosen_of(choices)
         prints = {p.cell.config.data.source: p.fingerprint for p in self.everything}
-        everything = tuple(_named(expansion(self.sweep, made).cells, prints, tune, made))
+        expanded = expansion(self.sweep, made)
+        named = tuple(_named([*expanded.cells, *expanded.more], prints, tune, made))
+        everything, more = named[: len(expanded.cells)], named[len(expanded.cells) :]
         ours = {p.cell.label for p in self.cells}
         return replace(
             self,
             cells=tuple(p for p in everything if p.cell.label in ours),
             everything=everything,
+            more=more,
             tuning=self.tuning.reconciled(settled),
             choices=choices,
             settled={},
@@ -171,7 +176,12 @@ class Plan:
             resources=vars(cell.resources),
             role=cell.role,
             tuned=cell.tuned,
-            provenance={"data.fingerprint": planned.fingerprint, "code.version": CODE_VERSION},
+            provenance={
+                "data.fingerprint": planned.fingerprint,
+                "code.version": CODE_VERSION,
+                "cell.arm": arm_key(cell.config),
+                "cell.workload": workload_of(cell).to_tag(),
+            },
         )
 
     def status(self, planned: Planned) -> str:
@@ -203,7 +213,7 @@ class Plan:
             "excluded": excluded_json(self.excluded),
             "aliases": aliases_json(self.sweep.design, self.excluded),
             **({"tune": tuning_json(self)} if self.tuning else {}),
-            "cautions": cautions([p.cell for p in self.cells]),
+            "cautions": cautions([p.cell for p in self.cells], self.sweep),
             "failure": self.sweep.failure.to_json(),
         }
 
@@ -219,40 +229,10 @@ class Plan:
         return differences(self.baseline, cell.config)
 
     def headline(self) -> str:
-        arms = len({p.cell.arm_label for p in self.cells})
-        seeds = len({p.cell.seed for p in self.cells})
-        settled = sum(id in self.settled for id in self.ids)
-        sizes = Counter(_size(p.cell) for p in self.cells)
-        question = f"\n{self.sweep.question}" if self.sweep.question else ""
-        return (
-            f"{self.sweep.name}{question}\n{_count(len(self.cells), 'cell')} "
-            f"({_count(arms, 'arm')}, {_count(seeds, 'seed')}): "
-            f"{settled} settled before, {len(self.todo)} to run; "
-            + ", ".join(f"{n} of {size}" for size, n in sizes.items())
-        )
+        return headline(self)
 
     def to_text(self) -> str:
-        width = max(len(p.cell.label) for p in self.cells)
-        lines = [
-            f"{p.id}  {p.cell.label:<{width}}  {_size(p.cell)}  {self.status(p)}"
-            for p in self.cells
-        ]
-        sweep, cells = self.sweep, [p.cell for p in self.cells]
-        arms = arms_text(
-            cells, sweep.baseline, self.differences, sweep.reference, sweep.metric.name
-        )
-        warned = [f"caution: {line}" for line in cautions(cells)]
-        sections = [self.headline().splitlines(), lines, *self._design(), arms, warned, self.notes]
-        return "\n\n".join("\n".join(section) for section in sections if section)
-
-    def _design(self) -> list[list[str]]:
-        """What there is to say of a design that is not simply every combination."""
-        blocks, cells = self.sweep.design, [p.cell for p in self.cells]
-        return [
-            blocks_text(blocks, cells) if "design" in self.sweep.document.data else [],
-            excluded_text(self.excluded, self.sweep.baseline),
-            aliases_text(blocks, self.excluded),
-        ]
+        return plan_text(self)
 
 
 def make_plan(
@@ -284,7 +264,7 @@ def make_plan(
     except DataError as error:
         raise DataError(f"{error}{'' if by_hand else '; name yours with --data DIR'}") from None
     notes += check_images([*first, *chosen], need_data, known)
-    every = [*everything, *expanded.tuning]
+    every = [*everything, *expanded.more, *expanded.tuning]
     add_fingerprints(every, False, known)
     planned = {id(p.cell): p for p in _named(every, known, sweep.tune)}
     plan = Plan(
@@ -295,11 +275,12 @@ def make_plan(
         everything=tuple(planned[id(c)] for c in everything),
         variant=_variant(profile, data, overrides),
         excluded=tuple(expanded.excluded),
+        more=tuple(planned[id(c)] for c in expanded.more),
     )
     if sweep.tune is None:
         return plan
     cells, whole = (tuple(planned[id(c)] for c in part) for part in (first, expanded.tuning))
-    tuning = replace(plan, cells=cells, everything=whole, excluded=())
+    tuning = replace(plan, cells=cells, everything=whole, excluded=(), more=())
     choices = choose(sweep.tune, [(p.id, p.cell) for p in whole], {})
     return replace(plan, tuning=tuning, choices=choices)
 
@@ -329,6 +310,15 @@ def _named(
             yield Planned(cell_id(cell.config, print_, texts), cell, print_)
 
 
+def with_further_seeds(plan: Plan) -> Plan:
+    """The plan with the cells that its results ask for while a verdict is open."""
+    if not plan.more:
+        return plan
+    from orchestrator.replicates import grown  # scipy takes a second to import
+
+    return grown(plan)
+
+
 def table_of(plan: Plan, rows: Sequence[Row]) -> Table:
     """The ablation table of a plan's cells; of tuning cells, the table of their scores."""
     sweep, metric = plan.sweep, plan.sweep.metric.name
@@ -338,6 +328,10 @@ def table_of(plan: Plan, rows: Sequence[Row]) -> Table:
     scores = sweep.reference.scores(metric)
     table = make_table(rows, plan.axes, metric, sweep.baseline, sweep.name, scores)
     notes = [*table.notes, *tuning_notes(plan), *excluded_text(plan.excluded, sweep.baseline)]
+    if plan.more:
+        from orchestrator.replicates import ends_of, notes as further
+
+        notes += further(plan, ends_of({row.id: row for row in rows}, metric))
     if scores:
         if REPORT not in table.columns:
             arms = (f"{' '.join(arm)} {score}" for arm, score in scores.items())
@@ -351,13 +345,3 @@ def table_of(plan: Plan, rows: Sequence[Row]) -> Table:
 def _variant(profile: str | None, data: Path | None, overrides: Sequence[str]) -> str:
     content = [profile, str(data.resolve()) if data else None, list(overrides)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-
-def _size(cell: Cell) -> str:
-    r = cell.resources
-    what = f"{r.gpus_per_worker:g} GPU" if r.gpus_per_worker else f"{r.cpus_per_worker:g} CPU"
-    return f"{r.workers} × {what}"

@@ -99,11 +99,12 @@ def levels_of_base(sweep: Sweep, shared: Shared, arm: Arm) -> Iterator[Level]:
         if level is not axis.unset:
             yield level
             continue
-        same = [v for v in axis.levels if v.writes and _with(config, v) == config]
+        same = [v for v in axis.levels if v.writes and with_level(config, v) == config]
         yield same[0] if same else level
 
 
-def _with(config: Config, level: Level) -> Config | None:
+def with_level(config: Config, level: Level) -> Config | None:
+    """`config` with what `level` writes; None where that is no config."""
     data = to_dict(config)
     for write in level.writes:
         data = _written(data, write)

@@ -10,7 +10,6 @@ The same command again goes on where it stopped: what MLflow has as settled is n
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import signal
 import sys
@@ -29,11 +28,13 @@ from orchestrator.again import (
     left_line,
     start_over,
 )
+from orchestrator.budget import add_budget_arguments, budget_of
 from orchestrator.cli import EXIT_MISTAKE, MISTAKES, add_sweep_arguments, plan_of, print_text
 from orchestrator.cluster import ClusterError
 from orchestrator.confirm import confirm
 from orchestrator.control import Control
 from orchestrator.lock import alone, hold_cells
+from orchestrator.outlook import ask_first, dry_run
 from orchestrator.plan import Plan
 
 if TYPE_CHECKING:
@@ -69,10 +70,11 @@ def _run(args: argparse.Namespace, screen: Console) -> int:
     # MLflow takes seconds to import: mistakes in the sweep come first
     from orchestrator.ledger import open_ledger
 
+    budget = budget_of(args, plan.sweep.budget)
     if args.dry_run:
         ledger = open_ledger(plan.sweep.name, create=False)
         plan = choose(plan, ledger.settled(plan.ids), ledger, again_of(args)).plan
-        print_text(json.dumps(plan.to_json(), indent=1) if args.json else plan.to_text())
+        print_text(dry_run(plan, budget, args.address, args.json))
         return EXIT_SETTLED
     if args.smoke:
         from orchestrator.smoke import smoke
@@ -108,6 +110,7 @@ def _run_missing(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: C
         say(plan.headline())
         if left := left_line(plan):
             say(left)
+        ask_first(plan, budget_of(args, plan.sweep.budget), args.yes)
         place = plan.folder.parent
         with Control(
             place, plan.sweep.name, plan.todo, say=say, arguments=args.arguments
@@ -201,7 +204,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add_again_arguments(parser)
     add("--yes", "-y", action="store_true", help="do not ask before a start that costs or replaces")
-    add("--max-concurrent", type=_at_least_one, metavar="N", help="cells at once, at most")
+    add_budget_arguments(parser)
     add(
         "--address",
         metavar="HOST:PORT",
@@ -213,12 +216,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.smoke and (args.dry_run or args.fresh or args.retry_failed):
         parser.error("--smoke goes without --dry-run, --fresh and --retry-failed")
     return args
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, is {text!r}")
-    return int(text)
 
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)

@@ -13,6 +13,9 @@ from orchestrator.fractional import ROMAN, named, sign
 from orchestrator.reference import Reference
 from orchestrator.rules import Excluded
 
+MOST_ARMS = 60
+"""So many are shown as text."""
+
 
 def blocks_json(blocks: Iterable[Block], cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """Of each block its arms and cells among `cells`; a cell can be in several."""
@@ -126,12 +129,15 @@ def arms_text(
     differences: Callable[[Cell], Mapping[str, str]],
     reference: Reference,
     metric: str,
+    about: Mapping[str, Sequence[str]],
 ) -> list[str]:
-    """Each arm with the settings in which it differs from the baseline, and the row it repeats."""
+    """Each arm with the row it repeats, the settings in which it differs from the baseline, and
+    the lines that `about` has of it; of very many arms the first ones."""
     lines = ["Arms, and what sets them apart from the baseline:"]
     if reference.rows:
         lines.append(f"(rows of: {reference.source})")
-    for cell in {cell.arm_label: cell for cell in cells}.values():
+    arms = list({cell.arm_label: cell for cell in cells}.values())
+    for cell in arms[:MOST_ARMS]:
         row = reference.of(list(cell.axes.values()))
         score = ""
         if row is not None:
@@ -142,4 +148,7 @@ def arms_text(
         lines.append(f"  {cell.arm_label}{called}{score}")
         changed = "; ".join(f"{path} {value}" for path, value in differences(cell).items())
         lines.append(f"      {changed or what}")
+        lines += [f"      {line}" for line in about.get(cell.arm_label, ())]
+    if arms[MOST_ARMS:]:
+        lines.append(f"  and {len(arms) - MOST_ARMS} more arms; --json has all cells")
     return lines

@@ -54,7 +54,9 @@ def test_a_dry_run_shows_the_cells_and_makes_nothing(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     plan = json.loads(done.stdout)
     first = ["sweep", "question", "baseline", "cells", "reference"]
-    assert list(plan) == [*first, "blocks", "excluded", "aliases", "cautions", "failure"]
+    design = ["blocks", "excluded", "aliases", "cautions", "failure"]
+    ahead = ["reconcile", "forecast", "out_of_memory", "budget"]
+    assert list(plan) == [*first, *design, *ahead]
     assert plan["sweep"] == "small"
     assert plan["question"] == "Is it?"
     assert plan["baseline"] == {"norm": "bn", "batch": 1}
@@ -65,7 +67,9 @@ def test_a_dry_run_shows_the_cells_and_makes_nothing(folder: Path) -> None:
     assert len({c["id"] for c in plan["cells"]}) == 8
     for cell in plan["cells"]:
         assert list(cell)[:7] == ["id", "label", "ref", "axes", "seed", "resources", "status"]
-        assert list(cell)[7:] == ["differences", "reference"]
+        assert list(cell)[7:] == ["differences", "reference", "ledger", "forecast"]
+        assert cell["ledger"] == {"state": "new", "why": ""}
+        assert cell["forecast"]["seconds"] is None  # there is no past to tell it from
         assert cell["status"] == "waiting"
         assert cell["resources"] == {"workers": 2, "cpus_per_worker": 1, "gpus_per_worker": 0}
 
@@ -101,6 +105,11 @@ MISTAKES = {
     "no assignment": (["--set", "train.steps"], {}, ["train.steps"]),
     "only of an unknown axis": (["--only", "nrm == 'gn'"], {}, ["nrm", "norm"]),
     "only that matches nothing": (["--only", "norm == 'x'"], {}, ["bn, gn"]),
+    "a cell that may never start": (
+        ["--dry-run", "--set", "resources.gpus_per_worker=4", "--max-gpus", "6"],
+        {},
+        ["norm=bn batch=1 seed=0 takes 8 GPUs", "at most 6", "--max-gpus"],
+    ),
     "no such data": (["--data", "absent"], {}, ["absent: no such folder"]),
     "store of files": ([], {"MLFLOW_TRACKING_URI": "file:///tmp/x"}, ["MLFLOW_TRACKING_URI"]),
     "store that is not there": (
@@ -126,7 +135,15 @@ def test_a_mistake_is_one_line_and_exit_code_2(folder: Path, case: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--json"], ["--max-concurrent", "0"], ["--max-concurrent", "two"], ["--frobnicate"]],
+    [
+        ["--json"],
+        ["--max-concurrent", "0"],
+        ["--max-concurrent", "two"],
+        ["--max-gpus", "1.5"],
+        ["--gpu-hours", "0"],
+        ["--gpu-hours", "nan"],
+        ["--frobnicate"],
+    ],
 )
 def test_a_mistake_in_the_arguments_shows_the_usage(folder: Path, arguments: list[str]) -> None:
     done = run(folder, *arguments)

@@ -1,0 +1,498 @@
+"""What a plan says before it starts, told from a real store: costs, machines, memory, and what is
+on record. Worked examples by hand."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator import run
+from orchestrator.budget import Budget
+from orchestrator.headroom import Gpu
+from orchestrator.ledger import Ledger, open_ledger
+from orchestrator.machine import read_gpus
+from orchestrator.makespan import makespan
+from orchestrator.outlook import Outlook, look_ahead
+from orchestrator.plan import Plan, Planned, make_plan
+from orchestrator.room import Shape
+
+STEPS = 1000
+AXES = {
+    "norm": {"path": "model.neck.norm_act", "values": ["bn", "gn"]},
+    "lr": {"path": "optim.lr", "values": [0.01, 0.02]},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("project")  # one store for all: making it takes seconds
+
+
+_NUMBERS = itertools.count(1)
+
+
+class Place:
+    """A sweep in the module's store that shares no cell and no workload with another test's."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+        self.side = 64 + next(_NUMBERS)
+        self.ledger = open_ledger(name, folder)
+
+    def plan(self, base: Mapping[str, Any] | None = None, **changes: Any) -> Plan:
+        """Reconciled with the store. 2 workers with 1 GPU each, 1,000 steps, 2 images a GPU."""
+        config: dict[str, Any] = {
+            "data": {"input": {"eval_short_side": self.side}},
+            "train": {"steps": STEPS, "batch_per_gpu": 2},
+            **(base or {}),
+        }
+        (self.folder / "base.yaml").write_text(yaml.safe_dump(config))
+        sweep = {
+            "version": 1,
+            "name": self.name,
+            "base": "base.yaml",
+            "axes": AXES,
+            "seeds": [0, 1],
+            "resources": {"workers": 2, "gpus_per_worker": 1},
+            **changes,
+        }
+        file = self.folder / "sweep.yaml"
+        file.write_text(yaml.safe_dump(sweep, sort_keys=False))
+        plan = make_plan(file, root=self.folder)
+        return plan.reconciled(self.ledger.settled(plan.whole().ids))
+
+    def start(self, plan: Plan) -> str:
+        return self.ledger.start_sweep("", {}, "", plan.axes, plan.variant)
+
+    def ran(
+        self,
+        plan: Plan,
+        planned: Planned,
+        outcome: str = "converged",
+        *,
+        wall: float = 1200.0,
+        train: float = 1000.0,
+        step: int | None = None,
+        start: str = "",
+        reason: str = "",
+        tags: Mapping[str, str] | None = None,
+        **values: float,
+    ) -> None:
+        """An attempt that ended `outcome` now, `wall` seconds after it began, `train` of them in
+        training; it trained all its steps, or `step`."""
+        ledger: Ledger = self.ledger
+        steps = planned.cell.config.train.steps if step is None else step
+        began = time.time() - wall
+        number = ledger.next_attempt(planned.id)
+        folder = plan.folder / planned.id
+        handle = ledger.start_attempt(plan.info(planned), start, number, folder, began)
+        if tags:
+            ledger.tag(handle, tags)
+        values["gpu_hours"] = planned.cell.resources.gpus * wall / 3600
+        if train:
+            values["train_hours"] = train / 3600
+        ledger.finish(handle, outcome, reason, steps if train else None, {}, values)
+
+    def ahead(self, plan: Plan, budget: Budget = Budget()) -> Outlook:  # noqa: B008 (frozen)
+        plan = plan.reconciled(self.ledger.settled(plan.whole().ids))
+        return look_ahead(plan, budget)
+
+
+@pytest.fixture
+def place(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr("orchestrator.outlook.gpus_here", list)  # also on a machine that has some
+    monkeypatch.chdir(folder)
+    return Place(folder, re.sub(r"\W", "-", request.node.name))
+
+
+def of(plan: Plan, label: str) -> Planned:
+    return next(p for p in plan.cells if p.cell.label == label)
+
+
+# ---------------------------------------------------------------- costs
+
+
+def test_without_a_past_nothing_is_guessed(place: Place) -> None:
+    ahead = place.ahead(place.plan())
+    assert ahead.forecast.gpu_hours == 0
+    assert len(ahead.forecast.unknown) == 8
+    assert ahead.wall.seconds is None
+    assert not ahead.asks
+    assert "cost:      not known: no past cell has their model" in ahead.to_text()
+
+
+def test_the_nearest_past_tells_each_cell(place: Place) -> None:
+    plan = place.plan()
+    place.ran(plan, of(plan, "norm=bn lr=0.01 seed=0"), wall=1300, train=1000)
+    costs = {p.cell.label: place.ahead(plan).forecast.costs.get(p.id) for p in plan.cells}
+    told = {label: cost and (cost.source, cost.seconds) for label, cost in costs.items()}
+    seconds = pytest.approx(1300, abs=1)
+    assert told == {
+        "norm=bn lr=0.01 seed=0": None,  # it has a result
+        "norm=bn lr=0.01 seed=1": ("arm", seconds),
+        "norm=bn lr=0.02 seed=0": ("workload", seconds),  # a learning rate costs nothing
+        "norm=bn lr=0.02 seed=1": ("workload", seconds),
+        "norm=gn lr=0.01 seed=0": ("", None),  # another norm is another model
+        "norm=gn lr=0.01 seed=1": ("", None),
+        "norm=gn lr=0.02 seed=0": ("", None),
+        "norm=gn lr=0.02 seed=1": ("", None),
+    }
+    ahead = place.ahead(plan)
+    # three cells of 1,300 s on 2 GPUs; together on the 2 GPUs of the largest, one after another
+    assert ahead.forecast.gpu_hours == pytest.approx(3 * 1300 * 2 / 3600, rel=1e-3)
+    assert ahead.forecast.core_hours == 0
+    assert ahead.forecast.sources == {"arm": 1, "workload": 2}
+    assert ahead.wall.seconds == pytest.approx(3900, rel=1e-3)
+    assert "as many as the largest cell takes" in ahead.wall.where
+    text = " ".join(ahead.to_text().split())
+    assert (
+        "cost: at least 2.17 GPU-hours, of 1 cell by other seeds of the same arm, 2 cells by cells "
+        "with the same model, input, batch and gang, by their steps; not known of 4 cells "
+        "(norm=gn lr=0.01, norm=gn lr=0.02)"
+    ) in text
+
+
+def test_training_is_scaled_by_steps_and_the_rest_is_not(place: Place) -> None:
+    plan = place.plan()
+    for seconds in (900, 1000, 2000):  # of training; each starts and evaluates in 200 s
+        place.ran(plan, of(plan, "norm=bn lr=0.01 seed=0"), wall=seconds + 200, train=seconds)
+    # one that ended early says little of the rest
+    place.ran(plan, of(plan, "norm=bn lr=0.01 seed=1"), "diverged", wall=900, train=800, step=10)
+    long = place.plan(base={"train": {"steps": 3 * STEPS, "batch_per_gpu": 2}})
+    cost = place.ahead(long).forecast.costs[of(long, "norm=bn lr=0.01 seed=0").id]
+    assert (cost.source, cost.runs, cost.steps) == ("workload", 3, STEPS)
+    assert cost.seconds == pytest.approx(3 * 1000 + 200, abs=1)  # of the median one
+
+
+def test_a_cell_that_was_cut_short_tells_its_own_speed(place: Place) -> None:
+    plan = place.plan()
+    cut = of(plan, "norm=gn lr=0.02 seed=1")
+    # 2 workers x 2 images at 8 images a second: half a second a step; no train_hours of a fault
+    place.ran(plan, cut, "lost", train=0, images_per_s=8.0)
+    cost = place.ahead(plan).forecast.costs[cut.id]
+    assert (cost.source, cost.seconds) == ("cell", 500)
+
+
+def test_a_larger_gang_or_batch_is_another_workload(place: Place) -> None:
+    plan = place.plan()
+    place.ran(plan, plan.cells[0])
+    for change in (
+        {"resources": {"workers": 4, "gpus_per_worker": 1}},
+        {"resources": {"workers": 2}},
+        {"base": {"train": {"steps": STEPS, "batch_per_gpu": 4}}},
+        {"base": {"data": {"input": {"eval_short_side": 500}}}},
+        {"base": {"train": {"steps": STEPS, "batch_per_gpu": 2, "accumulate": 2}}},
+    ):
+        ahead = place.ahead(place.plan(**change))
+        assert {*ahead.forecast.unknown} == {*ahead.forecast.costs}, change
+
+
+def test_a_few_steps_are_called_rough(place: Place) -> None:
+    plan = place.plan()
+    place.ran(plan, of(plan, "norm=bn lr=0.01 seed=0"), "stalled", wall=12, train=4, step=2)
+    ahead = place.ahead(plan)
+    cost = ahead.forecast.costs[of(plan, "norm=bn lr=0.01 seed=1").id]
+    assert cost.seconds == pytest.approx(2 * STEPS + 8, abs=1)
+    assert "rough, as some were measured over fewer than 20 steps" in " ".join(
+        ahead.to_text().split()
+    )
+
+
+def test_rows_of_another_report_tell_their_hours(place: Place) -> None:
+    rows = {"R1": {"label": "one", "train_hours": 30}, "R2": {"label": "two"}}
+    (place.folder / "rows.yaml").write_text(yaml.safe_dump({"source": "S", "rows": rows}))
+    arms = {"R1": {"norm": "bn", "lr": 0.01}, "R2": {"norm": "gn", "lr": 0.01}}
+    ahead = place.ahead(place.plan(reference={"file": "rows.yaml", "arms": arms}))
+    assert ahead.forecast.sources == {"reference": 2}
+    assert ahead.forecast.gpu_hours == pytest.approx(2 * 30 * 2)
+    assert ahead.asks  # 120 GPU-hours
+
+
+# ---------------------------------------------------------------- the clock
+
+
+def gang(gpus: int) -> Shape:
+    return Shape(gpus, 1, 1)
+
+
+ONE = {"a": {"CPU": 8, "GPU": 8}}
+TWO = {"a": {"CPU": 8, "GPU": 4}, "b": {"CPU": 8, "GPU": 4}}
+
+
+def test_the_clock_by_hand() -> None:
+    assert makespan([], ONE) == 0
+    # two of 4 GPUs side by side for 3 s, then the one of 8 for 2 s
+    assert makespan([(3, gang(4)), (2, gang(8)), (3, gang(4))], ONE) == 5
+    # longest first: 5 | 4 and 3 behind it | 3: on two slots of 4 GPUs 8 and 7
+    assert makespan([(3, gang(4)), (3, gang(4)), (4, gang(4)), (5, gang(4))], ONE) == 8
+    # a gang of 3 leaves one GPU of each node, which two small ones fill
+    assert makespan([(9, gang(3)), (9, gang(3)), (4, gang(1)), (5, gang(1))], TWO) == 9
+    # a gang that is larger than a node lies on both
+    assert makespan([(2, gang(6)), (1, gang(2))], TWO) == 2
+    # never more at once than is allowed
+    assert makespan([(1, gang(1))] * 6, ONE, max_concurrent=2) == 3
+    assert makespan([(1, gang(2))] * 6, ONE, max_gpus=4) == 3
+    # what never fits
+    assert makespan([(1, gang(9))], ONE) is None
+    assert makespan([(1, gang(4))], ONE, max_gpus=3) is None
+    assert makespan([(1, Shape(1, cpus=9))], ONE) is None
+
+
+def test_the_clock_is_between_its_bounds() -> None:
+    """Never below the work shared out evenly nor the longest cell; and with gangs of one GPU within
+    4/3 of that (Graham 1969: longest first is within 4/3 of the best)."""
+    for length in range(1, 40):
+        jobs = [(float(1 + (7 * i * i + length) % 23), gang(1)) for i in range(length)]
+        took = makespan(jobs, ONE)
+        least = max(sum(s for s, _ in jobs) / 8, max(s for s, _ in jobs))
+        assert took is not None
+        assert least <= took <= 4 / 3 * least + max(s for s, _ in jobs) / 3
+    mixed = [(float(1 + i % 5), gang(2 ** (i % 4))) for i in range(60)]
+    took = makespan(mixed, TWO)
+    assert took is not None
+    assert took >= sum(s * shape.workers for s, shape in mixed) / 8
+
+
+def test_the_machines_are_named(place: Place) -> None:
+    plan = place.plan(seeds=list(range(5)))
+    for label in ("norm=bn lr=0.01 seed=0", "norm=gn lr=0.01 seed=0"):
+        place.ran(plan, of(plan, label), wall=3600, train=3600)
+    # 18 cells of an hour and 2 GPUs: 4 at once on 8 GPUs, 3 at once if no more are wanted
+    ahead = place.ahead(plan, Budget(max_gpus=8))
+    assert ahead.wall.seconds == pytest.approx(5 * 3600, rel=1e-3)
+    assert ahead.wall.where == "8 GPUs (budget.max_gpus)"
+    ahead = place.ahead(plan, Budget(max_gpus=8, max_concurrent=3))
+    assert ahead.wall.seconds == pytest.approx(6 * 3600, rel=1e-3)
+    assert ahead.wall.where.endswith("at most 3 cells at once")
+
+
+def test_what_the_driver_says() -> None:
+    text = (
+        "0, GPU-8a1c, NVIDIA H100 80GB HBM3, 81559\n"
+        "1, GPU-9b2d, NVIDIA H100 80GB HBM3, 81559\n"
+        "10, GPU-7777, Tesla T4, [N/A]\n"
+    )
+    h100 = Gpu("NVIDIA H100 80GB HBM3", pytest.approx(85.52, abs=0.01))  # type: ignore[arg-type]
+    assert read_gpus(text) == [h100, h100, Gpu("Tesla T4")]
+    assert read_gpus(text, "10") == [Gpu("Tesla T4")]
+    assert read_gpus(text, "GPU-9b,10") == [h100, Gpu("Tesla T4")]
+    assert read_gpus(text, "") == []
+    assert read_gpus("No devices were found\n") == []
+
+
+# ---------------------------------------------------------------- memory
+
+H100 = {"gpu.names": "2 x NVIDIA H100 80GB HBM3"}
+T4 = {"gpu.names": "2 x Tesla T4"}
+OUT = (
+    "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity "
+    "of 14.56 GiB of which 1.06 GiB is free."
+)
+
+
+def batches(*values: int) -> dict[str, Any]:
+    batch = {"path": "train.batch_per_gpu", "values": list(values)}
+    return {"axes": {"batch": batch}, "seeds": [0]}
+
+
+def may_fail(place: Place, plan: Plan) -> dict[str, str]:
+    return {arm.arm: arm.evidence for arm in place.ahead(plan).tight}
+
+
+def test_what_ran_out_of_memory_will_again(place: Place) -> None:
+    plan = place.plan(**batches(2, 4, 8))
+    assert may_fail(place, plan) == {}
+    place.ran(plan, of(plan, "batch=4 seed=0"), "oom", train=0, reason=OUT, tags=T4)
+    evidence = "batch=4 seed=0 ran out of memory at batch 4 on Tesla T4"
+    assert may_fail(place, plan) == {"batch=4": evidence, "batch=8": evidence}
+    assert f"caution: batch=8 may run out of memory: {evidence}" in place.ahead(plan).to_text()
+    # as much has fitted since: it was something else
+    place.ran(plan, of(plan, "batch=8 seed=0"), tags=T4)
+    assert may_fail(place, plan) == {}
+
+
+def test_memory_of_a_smaller_batch_against_what_the_gpu_has(place: Place) -> None:
+    plan = place.plan(**batches(2, 4, 8))
+    place.ran(plan, of(plan, "batch=2 seed=0"), tags=T4, peak_mem_gb=5.0)
+    assert may_fail(place, plan) == {}  # nobody knows how large a T4 is
+    # another network says how large: 14.56 GiB are 15.6e9 bytes; batch 8 is up to 20, batch 4 is 10
+    place.ran(plan, of(plan, "batch=2 seed=0"), tags=T4 | {"gpu.memory_gb": "15.6"}, peak_mem_gb=5)
+    assert may_fail(place, plan) == {
+        "batch=8": "batch=2 seed=0 took 5.0 GB at batch 2 on Tesla T4; at batch 8 that is up to "
+        "20.0 GB of 15.6 GB"
+    }
+
+
+def test_another_kind_of_gpu_says_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = place.plan(**batches(2, 4))
+    place.ran(plan, of(plan, "batch=2 seed=0"), "oom", train=0, reason=OUT, tags=T4)
+    assert len(may_fail(place, plan)) == 2
+    here = [Gpu("NVIDIA H100 80GB HBM3", 85.5)] * 2
+    monkeypatch.setattr("orchestrator.outlook.gpus_here", lambda: here)
+    assert may_fail(place, plan) == {}
+    place.ran(plan, of(plan, "batch=2 seed=0"), "oom", train=0, reason=OUT, tags=H100)
+    assert len(may_fail(place, plan)) == 2
+    assert place.ahead(plan).plan.cells[0].cell.resources.gpus == 2
+
+
+def test_cells_without_gpus_have_no_gpu_memory(place: Place) -> None:
+    plan = place.plan(**batches(2, 4), resources={"workers": 2})
+    place.ran(plan, plan.cells[0], "oom", train=0, reason="MemoryError")
+    assert may_fail(place, plan) == {}
+
+
+# ---------------------------------------------------------------- what is on record
+
+
+def states(ahead: Outlook) -> dict[str, tuple[str, str]]:
+    return {
+        p.cell.label: tuple(ahead.reconciled.cells[p.id])  # type: ignore[misc]
+        for p in ahead.plan.cells
+    }
+
+
+NORM = {"axes": {"norm": AXES["norm"]}}
+
+
+def test_reused_faulted_and_new(place: Place) -> None:
+    plan = place.plan(**NORM)
+    start = place.start(plan)
+    place.ran(plan, of(plan, "norm=bn seed=0"), start=start)
+    place.ran(plan, of(plan, "norm=gn seed=0"), "crashed", train=0, start=start)
+    place.ran(plan, of(plan, "norm=gn seed=0"), "oom", train=0, start=start)
+    ahead = place.ahead(plan)
+    assert states(ahead) == {
+        "norm=bn seed=0": ("reused", "converged"),
+        "norm=gn seed=0": ("faulted", "oom"),
+        "norm=bn seed=1": ("new", ""),
+        "norm=gn seed=1": ("new", ""),
+    }
+    assert ahead.reconciled.dropped == ()
+    assert "on record: 1 reused (converged), 1 faulted before (oom), 2 new" in ahead.to_text()
+    assert ahead.spent == pytest.approx(3 * 2 * 1200 / 3600, rel=1e-3)  # faults cost as well
+
+
+def test_other_code_other_data_other_settings(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = place.plan(**NORM)
+    start = place.start(old)
+    for planned in old.cells:
+        place.ran(old, planned, start=start)
+    assert place.ahead(old).reconciled.counts()["reused"] == 4
+
+    # the code has changed: no id is what it was
+    now = old.info(old.cells[0]).provenance["code.version"]
+    with monkeypatch.context() as patch:
+        for module in ("identity", "plan", "reconcile"):
+            patch.setattr(f"orchestrator.{module}.CODE_VERSION", "next")
+        new = place.plan(**NORM)
+        assert set(new.ids).isdisjoint(old.ids)
+        ahead = place.ahead(new)
+        assert ahead.reconciled.reasons("stale") == {f"code version {now}, now next": 4}
+        assert ahead.reconciled.dropped == ()
+        # the same cells take as long as before
+        assert ahead.forecast.sources == {"arm": 4}
+
+    # the data have changed
+    source = {"kind": "shapes", "train_images": 300}
+    data = {"data": {"source": source, "input": {"eval_short_side": place.side}}}
+    ahead = place.ahead(place.plan(base={"train": {"steps": STEPS}, **data}, **NORM))
+    assert ahead.reconciled.reasons("stale") == {"other data": 4}
+
+    # the settings have: the base has another momentum
+    ahead = place.ahead(place.plan(base={"optim": {"momentum": 0.8}}, **NORM))
+    assert ahead.reconciled.reasons("stale") == {"other settings": 4}
+    assert "4 stale (other settings)" in ahead.to_text()
+
+
+def test_a_level_more_and_a_level_less(place: Place) -> None:
+    plan = place.plan(**NORM)
+    start = place.start(plan)
+    for planned in plan.cells:
+        place.ran(plan, planned, start=start)
+    more = {"path": "model.neck.norm_act", "values": ["bn", "gn", "frozen_bn"]}
+    ahead = place.ahead(place.plan(axes={"norm": more}))
+    assert ahead.reconciled.counts() | {"reused": 4, "new": 2} == ahead.reconciled.counts()
+    less = {"path": "model.neck.norm_act", "values": ["bn"]}
+    ahead = place.ahead(place.plan(axes={"norm": less}))
+    assert ahead.reconciled.counts()["reused"] == 2
+    assert set(ahead.reconciled.dropped) == {"norm=gn seed=0", "norm=gn seed=1"}
+    assert "no longer planned: 2 results (norm=gn seed=" in ahead.to_text()
+    # a resource is no part of a cell
+    ahead = place.ahead(place.plan(**NORM, resources={"workers": 2, "gpus_per_worker": 4}))
+    assert ahead.reconciled.counts()["reused"] == 4
+
+
+def test_labels_of_another_profile_mean_something_else(place: Place) -> None:
+    profile = {"other": {"set": {"optim.momentum": 0.8}}}
+    plan = place.plan(**NORM, profiles=profile)
+    start = place.start(plan)
+    for planned in plan.cells:
+        place.ran(plan, planned, start=start)
+    other = make_plan(place.folder / "sweep.yaml", profile="other", root=place.folder)
+    ahead = place.ahead(other)
+    assert ahead.reconciled.counts()["new"] == 4
+    assert ahead.reconciled.dropped == ()
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_a_dry_run_tells_all_of_it_to_programs(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = place.plan(**NORM, budget={"gpu_hours": 2})
+    place.ran(plan, of(plan, "norm=bn seed=0"), wall=3600, train=3600)
+    arguments = ["sweep.yaml", "--dry-run"]
+    assert run.main([*arguments, "--json", "--max-gpus", "4"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    # 1 cell of an hour on 2 GPUs is known of the 3 that are left
+    assert told["reconcile"] | {"reused": 1, "new": 3, "dropped": []} == told["reconcile"]
+    forecast = told["forecast"]
+    assert forecast["gpu_hours"] == pytest.approx(2, rel=1e-3)
+    assert forecast["wall_s"] == pytest.approx(3600, rel=1e-3)
+    assert (forecast["cells"], forecast["unknown"], forecast["sources"]) == (3, 2, {"arm": 1})
+    assert told["budget"] == {
+        "gpu_hours": 2,
+        "max_gpus": 4,
+        "max_concurrent": None,
+        "confirm_gpu_hours": 100,
+        "spent_gpu_hours": pytest.approx(2, rel=1e-3),
+        "asks": False,
+    }
+    cells = {cell["label"]: cell for cell in told["cells"]}
+    assert cells["norm=bn seed=0"]["forecast"] is None
+    assert cells["norm=bn seed=1"]["forecast"]["source"] == "arm"
+    assert cells["norm=bn seed=0"]["ledger"] == {"state": "reused", "why": "converged"}
+    assert run.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "budget:    2 of 2 GPU-hours spent" in text
+    assert "2 GPU-hours are forecast and 0 are left of the budget" in text
+
+
+def test_a_costly_start_is_refused_where_nobody_can_be_asked(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = place.plan(**NORM, budget={"confirm_gpu_hours": 1})
+    place.ran(plan, of(plan, "norm=bn seed=0"), wall=3600, train=3600)
+    assert run.main(["sweep.yaml"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    last = said.err.splitlines()[-1]
+    assert "at least 2 GPU-hours are forecast, of 1 cell by other seeds of the same arm" in last
+    assert "above 1 (budget.confirm_gpu_hours) a start asks" in last
+    assert last.endswith("nothing was started; --yes starts it")
+    # more than half a GPU-hour it may not cost; but then it goes on to Ray, which is another test
+    assert not place.ahead(plan, Budget(gpu_hours=2.5, confirm_gpu_hours=1)).asks
