@@ -74,13 +74,6 @@ class Plan:
         return {**self.left, **self.settled} if self.left else self.settled
 
     @property
-    def ahead(self) -> list[Planned]:
-        """All that is still to come, in this order: tuning, then the cells, also those that wait
-        for it. What a forecast counts."""
-        first = self.tuning.todo if self.tuning else []
-        return [*first, *(p for p in self.cells if p.id not in self.known)]
-
-    @property
     def axes(self) -> dict[str, list[Any]]:
         """The levels that occur, in the order of the sweep file; then what stands in for one."""
         if self.sweep.tune and self.cells[0].cell.role == "tune":
