@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dashboards.inference import Comparison, Inference, Levels, Observation, compare, look_levels
 from dashboards.inference.compare import LEVEL, MISS
-from orchestrator.runs import FAULTS
+from orchestrator.runs import FAULTS, SETTLED
 from orchestrator.seeds import Seeds
 from orchestrator.table import Scored, value_of
 
@@ -226,8 +226,12 @@ def study_of(plan: Plan) -> Study:
 
 
 def ends_of(cells: Mapping[str, Scored], metric: str) -> dict[str, End]:
-    """From what a ledger or a table has of cells (by id)."""
-    return {id_: End(cell.outcome, value_of(cell, metric)) for id_, cell in cells.items()}
+    """From what a ledger or a table has of cells (by id), those that have ended."""
+    return {
+        id_: End(cell.outcome, value_of(cell, metric))
+        for id_, cell in cells.items()
+        if cell.outcome in (*SETTLED, *FAULTS)
+    }
 
 
 def grown(plan: Plan) -> Plan:
@@ -242,16 +246,16 @@ def grown(plan: Plan) -> Plan:
     return plan.extended(rule.cells)
 
 
-def notes(plan: Plan, results: Mapping[str, End]) -> list[str]:
-    """What a table says of the seeds that were added: how many cells, and how each arm ended."""
+def table_notes(plan: Plan, results: Mapping[str, End]) -> list[str]:
+    """What a table says of the seeds that were added: how many cells, and where each arm stands."""
     study = study_of(plan)
     found = replay(study, results)
     last = {decision.arm: decision for decision in found.decisions}
-    run = len(found.due) - sum(len(arm.listed) for arm in _arms(study))
-    state = "" if found.complete else "; the last round is not complete"
+    run = len(found.due) - sum(len(arm.listed) for arm in (study.baseline, *study.arms))
+    open_ = "" if found.complete else "; this round has not ended"
     return [
-        f"further seeds while a verdict is open: {run} of at most {len(plan.more)} cells{state}; "
-        f"all intervals hold together with {1 - LEVEL:.0%}",
+        f"further seeds while a verdict is open: {run} of at most {len(plan.more)} cells{open_}; "
+        f"intervals hold at {1 - LEVEL:.0%} for all arms and looks together",
         *(f"  {decision.line()}" for decision in last.values()),
     ]
 
@@ -259,13 +263,9 @@ def notes(plan: Plan, results: Mapping[str, End]) -> list[str]:
 # ---------------------------------------------------------------- inside
 
 
-def _arms(study: Study) -> tuple[Arm, ...]:
-    return (study.baseline, *study.arms)
-
-
 def _cells(study: Study, run: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, int, str]]:
     """(arm, seed, id) of the seeds that each arm is run with."""
-    for arm in _arms(study):
+    for arm in (study.baseline, *study.arms):
         for seed in run[arm.label]:
             yield arm.label, seed, arm.cells[seed]
 
@@ -273,7 +273,7 @@ def _cells(study: Study, run: Mapping[str, Sequence[int]]) -> Iterator[tuple[str
 def _outcomes(
     study: Study, run: Mapping[str, Sequence[int]], results: Mapping[str, End]
 ) -> dict[str, list[str]]:
-    out: dict[str, list[str]] = {arm.label: [] for arm in _arms(study)}
+    out: dict[str, list[str]] = {arm.label: [] for arm in (study.baseline, *study.arms)}
     for label, _, id_ in _cells(study, run):
         out[label].append(results[id_].outcome)
     return out

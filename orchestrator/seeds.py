@@ -3,11 +3,15 @@ get while its verdict is open."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detcore.config import nearest
 from orchestrator.document import Document, KeyPath
+
+if TYPE_CHECKING:
+    from orchestrator.plan import Planned
 
 MOST = 100  # seeds of one arm
 
@@ -65,6 +69,32 @@ def read_seeds(document: Document) -> Seeds:
         )
     start = max(listed) + 1
     return Seeds(listed, tuple(range(start, start + most - len(listed))), by)
+
+
+def further_notes(seeds: Seeds, cells: int, min_effect: float | None) -> list[str]:
+    """What a plan says of the seeds that arms may get; `cells` are the most that may come."""
+    if not seeds.more:
+        return []
+    rounds = f"{seeds.by} a round" if seeds.by > 1 else "one a round"
+    text = (
+        f"while its verdict is open an arm gets further seeds, {rounds} and with the baseline, up "
+        f"to {seeds.looks[-1]} seeds: at most {cells} more cells"
+    )
+    if min_effect is None:
+        text += "; without metric.min_effect an arm that equals the baseline gets them all"
+    return [text]
+
+
+def further_json(seeds: Seeds, cells: Sequence[Planned]) -> dict[str, Any]:
+    """For `--json`: the seeds, and the cells that may come, with the ids that they would have."""
+    return {
+        "seeds": list(seeds.more),
+        "by": seeds.by,
+        "cells": [
+            {"id": None if p.waits else p.id, "label": p.cell.label, "seed": p.cell.seed}
+            for p in cells
+        ],
+    }
 
 
 def _listed(document: Document, at: KeyPath, given: Any) -> tuple[int, ...]:
