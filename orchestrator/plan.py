@@ -22,6 +22,7 @@ from orchestrator.gang import TRAIN, Job
 from orchestrator.identity import Texts, arm_key, cell_id
 from orchestrator.plan_text import headline, plan_text
 from orchestrator.rules import Excluded
+from orchestrator.seeds import further_json, further_notes
 from orchestrator.spec import Sweep, load_sweep
 from orchestrator.summary import aliases_json, blocks_json, excluded_json, excluded_text
 from orchestrator.table import REPORT, Row, Table, make_table, totals
@@ -206,6 +207,7 @@ class Plan:
             "excluded": excluded_json(self.excluded),
             "aliases": aliases_json(self.sweep.design, self.excluded),
             **({"tune": tuning_json(self)} if self.tuning else {}),
+            **({"further": further_json(self.sweep.replicates, self.more)} if self.more else {}),
             "cautions": cautions([p.cell for p in self.cells], self.sweep),
             "failure": self.sweep.failure.to_json(),
         }
@@ -257,6 +259,7 @@ def make_plan(
     except DataError as error:
         raise DataError(f"{error}{'' if by_hand else '; name yours with --data DIR'}") from None
     notes += check_images([*first, *chosen], need_data, known)
+    notes += further_notes(sweep.replicates, len(expanded.more), sweep.metric.min_effect)
     every = [*everything, *expanded.more, *expanded.tuning]
     add_fingerprints(every, False, known)
     planned = {id(p.cell): p for p in _named(every, known, sweep.tune)}
@@ -322,9 +325,9 @@ def table_of(plan: Plan, rows: Sequence[Row]) -> Table:
     table = make_table(rows, plan.axes, metric, sweep.baseline, sweep.name, scores)
     notes = [*table.notes, *tuning_notes(plan), *excluded_text(plan.excluded, sweep.baseline)]
     if plan.more:
-        from orchestrator.replicates import ends_of, notes as further
+        from orchestrator.replicates import ends_of, table_notes
 
-        notes += further(plan, ends_of({row.id: row for row in rows}, metric))
+        notes += table_notes(plan, ends_of({row.id: row for row in rows}, metric))
     if scores:
         if REPORT not in table.columns:
             arms = (f"{' '.join(arm)} {score}" for arm, score in scores.items())
