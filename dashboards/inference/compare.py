@@ -88,7 +88,7 @@ class Comparison:
         text: str = self.verdict
         if self.small:
             text += " by less than matters"
-        if self.failed:
+        if self.failed and self.n:
             text += f" where it converged ({self.n} of {self.n + self.failed})"
         if self.verdict == "open":
             seeds = "1 more seed" if self.more == 1 else f"{self.more} more seeds"
