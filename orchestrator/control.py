@@ -25,6 +25,7 @@ from orchestrator.spec import SweepError
 
 COMMANDS = ("pause", "resume", "drain", "cancel")
 Line = dict[str, Any]
+_PROCESS = ("orchestrator.host", "orchestrator.pid")
 
 
 class Control:
@@ -226,11 +227,14 @@ def read_lines(file: Path) -> list[Line]:
     return _lines(content[: content.rfind(b"\n") + 1])
 
 
-def state_of(folder: Path, sweep: str) -> str:
-    """How ctl has left a sweep that runs: `paused`, `draining`, `3 cells held` ...; empty for as
-    usual. Whether the orchestrator lives is another question (`owner_of`)."""
+def state_of(folder: Path, sweep: str, at_it: tuple[str, str]) -> str:
+    """How ctl has left the sweep that the process `at_it` (host, number) runs: `paused`,
+    `draining`, `3 cells held` ...; empty for as usual. Whether it lives is another question
+    (`owner_of`)."""
     state = ""
     for line in read_lines(control_file(folder, sweep)):
+        if "begin" in line and at_it != tuple(map(line.get, _PROCESS)):
+            return ""
         if "end" in line:
             return ""
         state = str(line.get("state", state))

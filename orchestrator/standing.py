@@ -6,10 +6,11 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.attempts import Attempt, Records, deciding
+from orchestrator.control import state_of
 from orchestrator.eta import Estimate, Work, time_left
 from orchestrator.plan import Plan, Planned
 from orchestrator.provenance import owner_of
@@ -28,6 +29,7 @@ class Orchestrator:
     pid: str = ""
     arguments: str = ""
     ours: bool = True
+    control: str = ""  # how ctl has left it: `paused`, `draining`, ...; empty for as usual
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,10 @@ def look(plan: Plan, records: Records) -> Status:
     on_disk = _on_disk(plan, newest)
     rows = tuple(_row(p, plan, newest.get(p.id), on_disk.get(p.id)) for p in plan.cells)
     orchestrator = _orchestrator(records.sweeps(plan.sweep.name), plan.variant)
+    if orchestrator.state in ("alive", "elsewhere"):
+        at_it = (orchestrator.host, orchestrator.pid)
+        control = state_of(plan.folder.parent, plan.sweep.name, at_it)
+        orchestrator = replace(orchestrator, control=control)
     left = _time_left(plan, rows, newest, now)
     if orchestrator.state in ("gone", "none") and not any(r.outcome == RUNNING for r in rows):
         left = Estimate(None, "no orchestrator is at it")

@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from orchestrator.again import LEFT
 from orchestrator.attempts import Attempt, open_records
 from orchestrator.cli import add_sweep_arguments, answered, as_text, plan_of, print_text
 from orchestrator.plan import Plan, table_of
@@ -110,7 +111,7 @@ def shown(status: Status) -> RenderableType:
             parts.append(Text(f"time left: not known ({status.left.basis})", style="dim"))
     faults = [row for row in status.rows if row.outcome in FAULTS]
     if faults:
-        parts += [Text(), Text("faulted (a start of the sweep runs these again):")]
+        parts += [Text(), Text(f"faulted (a start of the sweep runs these again{_left(faults)}):")]
         parts += [Text(f"  {_fault(status, row)}") for row in faults[:SHOWN]]
     if faults[SHOWN:]:
         parts.append(Text(f"  and {len(faults) - SHOWN} more"))
@@ -148,9 +149,10 @@ def headline(status: Status) -> str:
 
 def _orchestrator(at_it: Orchestrator) -> str:
     who = f"process {at_it.pid} on {at_it.host}"
+    told = f"; it is {at_it.control} (orchestrator.ctl)" if at_it.control else ""
     other = "" if at_it.ours else f", with other settings: {at_it.arguments}"
     return {
-        "alive": f"an orchestrator is at it ({who}{other})",
+        "alive": f"an orchestrator is at it ({who}{other}){told}",
         "elsewhere": f"marked as run by {who}{other}; whether that lives cannot be told from here",
         "gone": f"its orchestrator ({who}) has died; the same run command goes on from here",
         "none": "no orchestrator is at it",
@@ -182,6 +184,12 @@ def _elsewhere(attempt: Attempt, plan: Plan) -> str:
     if attempt.owner == "elsewhere":
         notes.append(f"on host {attempt.tags.get('orchestrator.host', '?')}")
     return f" ({', '.join(notes)})" if notes else ""
+
+
+def _left(faults: Sequence[Row]) -> str:
+    """What a start does not run again."""
+    left = [name for name in LEFT if any(row.outcome == name for row in faults)]
+    return f", but {', '.join(left)} only with --retry-failed" if left else ""
 
 
 def _fault(status: Status, row: Row) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -113,7 +114,9 @@ def test_a_sweep_in_another_process_obeys(folder: Path, capsys: pytest.CaptureFi
         line = told(capsys, "pause")
         assert line == "small: pause: no further cell is started; 2 running go on"
         until(child, "2 0")
-        assert state_of(folder / "mlruns", "small") == "paused"
+        at_it = (socket.gethostname(), str(child.pid))
+        assert state_of(folder / "mlruns", "small", at_it) == "paused"
+        assert state_of(folder / "mlruns", "small", ("elsewhere", str(child.pid))) == ""
         assert told(capsys, "resume") == "small: resume: cells are started again"
         until(child, "2 8")
 

@@ -22,6 +22,7 @@ import yaml
 
 from detcore.result import Point
 from orchestrator import status
+from orchestrator.control import Control, append, read_lines
 from orchestrator.eta import Work, time_left
 from tests.orchestrator.server import free_port
 from tests.orchestrator.test_recorder import COCO, RAY, Place
@@ -274,3 +275,25 @@ def test_no_time_is_told_where_none_is_known() -> None:
     assert unlike.seconds is None
     assert unlike.basis == "no cell of the shape of big has finished yet"
     assert time_left([], [work("bn", 5, 0.5)], []).seconds is None
+
+
+def test_what_ctl_has_told_it_and_what_a_start_would_leave_are_shown(
+    place: Place, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger, plan = place.start()
+    fault = {"outcome": "oom", "reason": "out of memory", "traceback": ""}
+    with (
+        Control(folder / "mlruns", place.name, plan.cells) as control,
+        place.recorder(ledger, plan) as recorder,
+    ):
+        recorder.started(plan.job(plan.cells[0]), dict(RAY))
+        recorder.ended(plan.job(plan.cells[0]), {"fault": fault})
+        assert as_json(capsys)["orchestrator"]["control"] == ""
+        to = read_lines(control.file)[0]["begin"]
+        append(control.file, {"command": "pause", "to": to, "id": "1", "by": "ann"})
+        control.read()
+        assert as_json(capsys)["orchestrator"]["control"] == "paused"
+        text = told(capsys)
+        assert f"(process {os.getpid()} on " in text
+        assert "; it is paused (orchestrator.ctl)\n" in text
+        assert "runs these again, but oom only with --retry-failed):\n" in text
