@@ -53,6 +53,11 @@ class Gang:
         return self.job
 
     @property
+    def broken(self) -> dict[str, Any] | None:
+        """The fault that keeps one of its ranks from training at all."""
+        return next((w["broken"] for w in self.where if w.get("broken")), None)
+
+    @property
     def handed(self) -> bool:
         return bool(self.ticket)
 
@@ -204,7 +209,11 @@ class Gangs:
         for gang in self._all:
             if not gang.where:
                 self._ask(gang)
-        return [gang for gang in self._all if gang.job and gang.where and not gang.handed]
+        return [
+            gang
+            for gang in self._all
+            if gang.job and gang.where and not gang.handed and not gang.broken
+        ]
 
     def hand_out(self, gang: Gang) -> Gang:
         """Give a gang its ticket."""
@@ -216,9 +225,8 @@ class Gangs:
         else has, for which the cell waits on."""
         out: list[tuple[Gang, dict[str, Any] | None]] = []
         for gang in [g for g in self._all if g.job and not g.handed]:
-            broken = next((w["broken"] for w in gang.where if w.get("broken")), None)
-            if broken:
-                out.append((gang, broken))
+            if gang.broken:
+                out.append((gang, gang.broken))
             elif not gang.where and not set(gang.placement) <= self._nodes.keys():
                 out.append((gang, evidence.fault("lost", "its node went before the cell began")))
             elif not gang.where and self._has_no_room(gang):

@@ -1,12 +1,15 @@
 """Light cells for tests of the scheduler: they sleep where others train; no torch is imported.
 
-A job's config says what to do: `sleep_s`, and `fault` for a rank that goes wrong.
+A job's config says what to do: `sleep_s`, and with `once` what goes wrong in the first attempt.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 ENTRY = "tests.cluster.light:sleep_cell"
@@ -22,13 +25,24 @@ def sleep_cell(
     report: Callable[[dict[str, Any]], None],
     alive: Callable[[], bool],
 ) -> dict[str, Any]:
-    """Sleep for `config.sleep_s` seconds, alive."""
+    """Sleep for `config.sleep_s` seconds, alive; rank 0 first does what `once` says, once."""
+    once, done = job["config"].get("once"), Path(job["folder"]) / "once"
+    if once and rank == 0 and not done.exists():
+        done.touch()
+        _go_wrong(once)
     left = job["config"]["sleep_s"]
     while left > 0:
         time.sleep(min(BEAT_S, left))
         left -= BEAT_S
         alive()
     return {"outcome": "converged", "reason": "", "step": 1, "metrics": {}, "values": {}}
+
+
+def _go_wrong(how: str) -> None:
+    if how == "raise":
+        raise RuntimeError("it went wrong")
+    if how == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def job(
