@@ -51,14 +51,16 @@ class Reconciled:
 def reconcile(plan: Plan, history: History) -> Reconciled:
     """`plan` has been reconciled with the same ledger: what it counts as settled is reused."""
     attempts = by_cell(history.pasts)
-    whole = set(plan.whole().ids)
+    everything = plan.whole()
+    wanted = [*everything.cells, *(everything.tuning.cells if everything.tuning else ())]
+    whole = {p.id for p in wanted}
     older = {
         _arm(past.axes, past.seed): past
         for past in reversed(history.pasts)  # the newest one stays
         if past.settled and past.cell not in whole and _of_this_sweep(past, plan, history)
     }
     cells = {p.id: _before(p, plan, attempts.get(p.id, []), older) for p in plan.cells}
-    planned = {_arm_of(p) for p in plan.whole().cells}
+    planned = {_arm_of(p) for p in wanted}
     dropped = [past.label for arm, past in older.items() if arm not in planned and past.start]
     return Reconciled(cells, tuple(reversed(dropped)))
 

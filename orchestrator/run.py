@@ -73,7 +73,8 @@ def _run(args: argparse.Namespace, screen: Console) -> int:
     budget = budget_of(args, plan.sweep.budget)
     if args.dry_run:
         ledger = open_ledger(plan.sweep.name, create=False)
-        plan = choose(plan, ledger.settled(plan.ids), ledger, again_of(args)).plan
+        plan = plan.asked(ledger.settled)
+        plan = choose(plan, plan.settled, ledger, again_of(args)).plan
         print_text(dry_run(plan, budget, args.address, args.json))
         return EXIT_SETTLED
     if args.smoke:

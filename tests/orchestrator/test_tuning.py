@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 import yaml
 
 from orchestrator import show, status, why
+from orchestrator.attempts import open_records
+from orchestrator.history import read_history
 from orchestrator.ledger import open_ledger
 from orchestrator.plan import Plan, make_plan, table_of
+from orchestrator.reconcile import reconcile
 from orchestrator.runs import Settled
 from orchestrator.spec import SweepError
 from orchestrator.store import search_cells
@@ -284,7 +288,8 @@ def test_two_stages_on_a_real_store(
     ledger = open_ledger("tuned", tmp_path)
     plan = plan.asked(ledger.settled)
     assert plan.tuning is not None
-    run = ledger.start_sweep(plan.sweep.file.read_text(), plan.to_json(), "", plan.axes)
+    spec = plan.sweep.file.read_text()
+    run = ledger.start_sweep(spec, plan.to_json(), "", plan.axes, plan.variant)
 
     def train(stage: Plan, score: dict[str, float]) -> None:
         for p in stage.todo:
@@ -309,6 +314,10 @@ def test_two_stages_on_a_real_store(
     train(plan, {"mAP": 0.4})
     done = make(tmp_path).asked(ledger.settled)
     assert done.todo == []
+    history = read_history(open_records(tmp_path), "tuned", done.variant)
+    assert reconcile(done, history).counts()["reused"] == 8
+    assert reconcile(done, history).dropped == ()  # the tuning cells are still wanted
+    assert len(reconcile(replace(done, tuning=None), history).dropped) == 12
 
     assert status.main(["sweep.yaml", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
