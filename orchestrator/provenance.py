@@ -168,6 +168,7 @@ def _checkout() -> Path | None:
     return Path(top) if top else None
 
 
+@cache
 def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
