@@ -148,14 +148,9 @@ def _first_line(error: BaseException) -> str:
 # ---------------------------------------------------------------- a rank that is gone
 
 
-def of_death(
-    error: BaseException, rank: int | None, words: str = "", *, out_of_memory: bool = False
-) -> Fault:
-    """What an error of Ray's says of a rank that does not answer any more.
-
-    `words`: see `orchestrator.last_words`; Ray cannot tell a kill from a crash. `out_of_memory`:
-    the kernel killed a process of that node for want of memory meanwhile.
-    """
+def of_death(error: BaseException, rank: int | None, words: str = "") -> Fault:
+    """What an error of Ray's says of a rank that does not answer any more. `words`: see
+    `orchestrator.last_words`; Ray cannot tell a kill from a crash."""
     who = "a worker" if rank is None else f"worker {rank}"
     cause = getattr(error, "cause", None)
     if isinstance(cause, BaseException):  # RayTaskError: it lives, and raised this
@@ -183,9 +178,6 @@ def of_death(
     if code := re.search(r"exits with an exit code (.+?)\.?$", text, re.MULTILINE):
         number = code[1].replace("None", "0")  # sys.exit() without one
         return fault("crashed", f"{who} ended its process with exit code {number}", rank=rank)
-    if out_of_memory:
-        reason = f"{who} was killed by the kernel: its node was out of memory"
-        return fault("oom", reason, rank=rank)
     if "connection error code 2" in text:
         reason = f"{who} was killed (SIGKILL), by hand, by a preemption or for want of memory"
         return fault("lost", reason, rank=rank)

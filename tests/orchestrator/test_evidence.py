@@ -282,9 +282,8 @@ def test_what_ray_says_of_a_process_that_is_gone(case: str) -> None:
     assert "\x1b" not in fault["traceback"]
 
 
-def test_what_the_kernel_and_the_process_say_goes_before() -> None:
+def test_what_the_process_said_itself_goes_before() -> None:
     error = died("ActorDiedError", EOF)
-    assert evidence.of_death(error, 1, out_of_memory=True)["outcome"] == "oom"
     words = (
         'Fatal Python error: Bus error\n\nCurrent thread 0x7f (most recent call first):\n  File "x"'
     )
