@@ -32,7 +32,7 @@ def headline(plan: Plan) -> str:
     return (
         f"{plan.sweep.name}{question}\n{tuning_headline(plan)}{count(len(plan.cells), 'cell')}"
         f"{' after' if plan.tuning else ''} ({count(arms, 'arm')}, {count(seeds, 'seed')}): "
-        f"{settled} settled before, {len(plan.cells) - settled} to run; "
+        f"{settled} settled before, {len(plan.todo)} to run; "
         + ", ".join(f"{n} of {size}" for size, n in sizes.items())
     )
 
