@@ -24,7 +24,7 @@ from scipy import optimize, special
 from dashboards.inference.compare import LEVEL, MISS
 from dashboards.inference.critical import EQUAL, Array, critical
 
-SWEEPS = 100_000  # the level of 0.05 is then met to 0.0007
+SWEEPS = 60_000  # the level of 0.05 is then met to 0.0009
 _AT_ONCE = 2_000_000  # cells
 
 
@@ -81,10 +81,10 @@ def _simulated(arms: int, looks: tuple[int, ...]) -> tuple[Array, Array]:
     random = np.random.default_rng(20)
     for start in range(0, SWEEPS, step):
         part = slice(start, min(start + step, SWEEPS))
-        means = np.zeros((part.stop - part.start, arms + 1))
+        means = np.zeros((part.stop - part.start, arms + 1), np.float32)
         squares = np.zeros(len(means))
         for n in range(1, looks[-1] + 1):
-            ahead = random.standard_normal(means.shape) - means
+            ahead = random.standard_normal(means.shape, np.float32) - means
             squares += (n - 1) / n * ahead.var(1) * (arms + 1)
             means += ahead / n
             if n in looks:

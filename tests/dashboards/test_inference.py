@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from dashboards.inference import Inference, Observation, compare, look_levels
-from dashboards.inference.compare import _bartlett
+from dashboards.inference.compare import Variances, _bartlett
 from dashboards.inference.critical import EQUAL, critical, loadings, within
 from dashboards.inference.fit import Fit, fit, layout
+from tests.benchmarks import honesty
 
 Values = Mapping[str, Sequence[float | str]]
 
@@ -339,3 +340,19 @@ def test_the_level_holds_over_all_looks_by_brute_force() -> None:
         missed |= t[:, 0] < stats.t.ppf(found.miss, df)
     assert claimed.mean() == pytest.approx(0.05, abs=0.0035)
     assert missed.mean() == pytest.approx(0.10, abs=0.005)
+
+
+# ---------------------------------------------------------------- does it keep its promises
+
+
+@pytest.mark.parametrize(
+    ("world", "variances", "found"), [("equal", "auto", 0.90), ("unequal", "unequal", 0.75)]
+)
+def test_a_small_simulation_keeps_the_promises_of_the_large_one(
+    world: str, variances: Variances, found: float
+) -> None:
+    """150 sweeps with fixed draws; the bounds are those of the issue less three standard errors.
+    tests/benchmarks/honesty.py prints the figures of 1,000."""
+    rates = honesty.rates(world, variances, sweeps=150, seed=1)
+    assert rates["false"] <= 0.05 + 3 * 0.018
+    assert rates["found"] >= found - 3 * math.sqrt(found * (1 - found) / 150)
