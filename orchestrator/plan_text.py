@@ -29,10 +29,13 @@ def headline(plan: Plan) -> str:
     settled = sum(id in plan.settled for id in plan.ids)
     sizes = Counter(size_of(p.cell) for p in plan.cells)
     question = f"\n{plan.sweep.question}" if plan.sweep.question else ""
+    to_run = sum(id not in plan.known for id in plan.ids)  # also what waits for tuning
+    tunes = plan.cells[0].cell.role == "tune"
+    what, which = ("tuning cell", "candidate") if tunes else ("cell", "arm")
     return (
-        f"{plan.sweep.name}{question}\n{tuning_headline(plan)}{count(len(plan.cells), 'cell')}"
-        f"{' after' if plan.tuning else ''} ({count(arms, 'arm')}, {count(seeds, 'seed')}): "
-        f"{settled} settled before, {len(plan.todo)} to run; "
+        f"{plan.sweep.name}{question}\n{tuning_headline(plan)}{count(len(plan.cells), what)}"
+        f"{' after' if plan.tuning else ''} ({count(arms, which)}, {count(seeds, 'seed')}): "
+        f"{settled} settled before, {to_run} to run; "
         + ", ".join(f"{n} of {size}" for size, n in sizes.items())
     )
 

@@ -22,7 +22,7 @@ from orchestrator.runs import Settled
 from orchestrator.spec import SweepError
 from orchestrator.store import search_cells
 from orchestrator.table import Row
-from orchestrator.tuning import tuning_headline, tuning_json, tuning_notes, tuning_text
+from orchestrator.tuning import tuning_json, tuning_notes, tuning_text
 from orchestrator.views import view_states
 
 SWEEP: dict[str, Any] = {
@@ -202,8 +202,14 @@ def test_only_tunes_what_it_keeps(tmp_path: Path) -> None:
 
 def test_what_a_plan_shows(tmp_path: Path) -> None:
     plan = make(tmp_path)
-    assert "12 tuning cells first (4 groups of arms): 0 settled before, 12 to run" in (
-        tuning_headline(plan)
+    assert plan.headline() == (
+        "tuned\n12 tuning cells first (4 groups of arms): 0 settled before, 12 to run\n"
+        "8 cells after (4 arms, 2 seeds): 0 settled before, 8 to run; 8 of 1 × 1 CPU"
+    )
+    assert plan.tuning is not None
+    assert plan.tuning.headline() == (
+        "tuned\n12 tuning cells (12 candidates, 1 seed): 0 settled before, 12 to run; "
+        "12 of 1 × 1 CPU"
     )
     told = plan.tuned(results(plan, WORKED))
     assert told.tuning is not None
