@@ -81,7 +81,7 @@ class Ledger:
         no results."""
         missing, found = set(ids), {}
         unseen = set(missing)
-        self._faults = {}
+        self._faults = {id: fault for id, fault in self._faults.items() if id not in unseen}
         for run in self._cells():
             if not missing:
                 break
@@ -99,7 +99,7 @@ class Ledger:
         return found
 
     def newest_faults(self, ids: Iterable[str]) -> dict[str, Settled]:
-        """Those of `ids` whose newest attempt ended in a fault, as the last `settled` saw them."""
+        """Those of `ids` whose newest attempt ended in a fault, as `settled` last saw them."""
         return {id: self._faults[id] for id in ids if id in self._faults}
 
     def deleted_results(self, ids: Iterable[str]) -> dict[str, float]:

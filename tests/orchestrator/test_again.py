@@ -102,6 +102,19 @@ def test_the_newest_attempt_says_how_a_cell_stands(place: Place) -> None:
     assert chosen(place) == ([], [], [0, 3])
 
 
+def test_cells_may_be_asked_about_one_after_the_other(place: Place) -> None:
+    ledger, plan = place.start()
+    record(place, ledger, plan, ["oom", "crashed", "", ""])
+    for id in plan.ids:
+        ledger.settled([id])
+    faults = {id: fault.outcome for id, fault in ledger.newest_faults(plan.ids).items()}
+    assert faults == {plan.ids[0]: "oom", plan.ids[1]: "crashed"}
+    record(place, ledger, plan, ["converged", "", "", ""])
+    ledger.settled(plan.ids[:1])
+    # a result is the newest now; of the other nothing new was asked
+    assert list(ledger.newest_faults(plan.ids)) == [plan.ids[1]]
+
+
 def test_a_plan_says_what_it_leaves(place: Place) -> None:
     ledger, plan = place.start()
     record(place, ledger, plan, ["converged", "oom", "oom", ""])

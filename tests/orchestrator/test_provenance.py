@@ -155,6 +155,32 @@ def test_a_gang_names_every_value_where_its_ranks_differ() -> None:
     assert gang_tags([]) == {}
 
 
+def test_the_diff_is_with_the_sweep_and_named_by_its_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another start of the sweep may run other code: what each was stays."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    from orchestrator import ledger as module
+
+    first, second = "+one = 1\n", "+one = 2\n+notify: {webhook: https://h.com/secret}\n"
+    ledger = module.open_ledger("small", tmp_path)
+    for diff in (first, second):
+        monkeypatch.setattr(module, "code_diff", lambda diff=diff: diff)  # of this checkout: any
+        run = ledger.start_sweep(
+            "name: small", {}, "", {}, arguments="--set notify.webhook=http://a"
+        )
+        ledger.finish_sweep(run, {})
+
+    def text(name: str) -> str:
+        return Path(ledger._live.download_artifacts(run, name)).read_text()
+
+    assert text(f"diffs/{provenance.diff_id(first)}.diff") == first
+    assert "one = 2" in text(f"diffs/{provenance.diff_id(second)}.diff")
+    assert text("code.diff") == "+one = 2\n+notify: {webhook: https://***}\n"
+    tags = ledger._live.get_run(run).data.tags
+    assert tags["sweep.arguments"] == "--set notify.webhook=http://***"
+
+
 @pytest.mark.gpu
 def test_a_rank_on_a_gpu_names_it() -> None:
     import torch
