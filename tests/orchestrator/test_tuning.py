@@ -17,6 +17,7 @@ from orchestrator.attempts import open_records
 from orchestrator.history import read_history
 from orchestrator.ledger import open_ledger
 from orchestrator.plan import Plan, make_plan, table_of
+from orchestrator.preflight import check_effects
 from orchestrator.reconcile import reconcile
 from orchestrator.runs import Settled
 from orchestrator.spec import SweepError
@@ -24,6 +25,7 @@ from orchestrator.store import search_cells
 from orchestrator.table import Row
 from orchestrator.tuning import tuning_json, tuning_notes, tuning_text
 from orchestrator.views import view_states
+from tests.orchestrator.test_preflight import BASE
 
 SWEEP: dict[str, Any] = {
     "version": 1,
@@ -277,6 +279,21 @@ def test_arms_that_tuning_makes_one_run_are_an_error(tmp_path: Path) -> None:
     plan = make(tmp_path, changes)
     with pytest.raises(SweepError, match=r"axis low.* are the same run"):
         plan.tuned(results(plan, {("bn", 2): (0.1, 0.2)}))
+
+
+def test_arms_are_measured_before_anything_is_tuned(tmp_path: Path) -> None:
+    """Tuned apart, two arms that do the same could get other learning rates, and look different."""
+    (tmp_path / "b.yaml").write_text(BASE)
+    changes = {
+        "base": "b.yaml",
+        "axes": {"what": {"path": "data.input.train_max_side", "values": [96, 97]}},
+        "baseline": {"what": 96},
+        "tune": {**SWEEP["tune"], "per": ["what"]},
+    }
+    plan = make(tmp_path, changes)
+    assert all(p.waits for p in plan.cells)
+    with pytest.raises(SweepError, match=r"axis what, levels '96' and '97'.* do the same"):
+        check_effects(plan)
 
 
 # ---------------------------------------------------------------- on a real store
