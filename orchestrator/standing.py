@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.attempts import Attempt, Records, deciding
 from orchestrator.control import state_of
 from orchestrator.eta import Estimate, Work, time_left
-from orchestrator.plan import Plan, Planned
+from orchestrator.plan import Plan, Planned, with_further_seeds
 from orchestrator.provenance import owner_of
 from orchestrator.runs import SETTLED, read_settled
 from orchestrator.table import RUNNING, WAITING, Row
@@ -100,7 +100,7 @@ def look(plan: Plan, records: Records) -> Status:
     if tuning:
         plan = plan.tuned(tuning.plan.settled)
     of_cell: dict[str, list[Attempt]] = {}
-    wanted = set(plan.ids)
+    wanted = {p.id for p in (*plan.cells, *plan.more)}
     for attempt in records.attempts():
         if attempt.cell_id in wanted:
             of_cell.setdefault(attempt.cell_id, []).append(attempt)
@@ -108,6 +108,7 @@ def look(plan: Plan, records: Records) -> Status:
     plan = plan.reconciled(
         {id: read_settled(a.run) for id, a in newest.items() if a.outcome in SETTLED}
     )
+    plan = with_further_seeds(plan)
     on_disk = _on_disk(plan, newest)
     rows = tuple(_row(p, plan, newest.get(p.id), on_disk.get(p.id)) for p in plan.cells)
     orchestrator = _orchestrator(records.sweeps(plan.sweep.name), plan.variant)

@@ -297,3 +297,22 @@ def test_what_ctl_has_told_it_and_what_a_start_would_leave_are_shown(
         assert f"(process {os.getpid()} on " in text
         assert "; it is paused (orchestrator.ctl)\n" in text
         assert "runs these again, but oom only with --retry-failed):\n" in text
+
+
+def test_further_seeds_are_shown_once_the_results_ask_for_them(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = yaml.safe_load(place.file.read_text())
+    sweep |= {"seeds": {"list": [0, 1], "extend_to": 4}}
+    place.file.write_text(yaml.safe_dump(sweep, sort_keys=False))
+    ledger, plan = place.start()
+    scores = {("bn", 0): 0.30, ("bn", 1): 0.31, ("gn", 0): 0.32, ("gn", 1): 0.28}
+    for n, planned in enumerate(plan.cells, 1):
+        assert len(as_json(capsys)["cells"]) == 4  # a round that has not ended asks for nothing
+        score = scores[str(planned.cell.axes["norm"]), planned.cell.seed]
+        began = time.time() - 60 + n
+        handle = ledger.start_attempt(plan.info(planned), "", 1, plan.folder / planned.id, began)
+        ledger.finish(handle, "converged", "", STEPS, COCO | {"mAP": score}, {})
+    waiting = [c for c in as_json(capsys)["cells"] if c["outcome"] == "waiting"]
+    assert {c["label"] for c in waiting} == {"norm=bn seed=2", "norm=gn seed=2"}
+    assert {c["id"] for c in waiting} == {p.id for p in plan.more if p.cell.seed == 2}
