@@ -67,8 +67,9 @@ def smoke(plan: Plan, screen: Console, train: Train) -> int:
 
 
 def smoke_plan(plan: Plan, root: Path) -> Plan:
-    """One small cell of every arm, with files below `root`. Retries and the abort of `failure` are
-    off: each arm is to be heard."""
+    """One small cell of every arm, with files below `root`; arms whose values are still to be tuned
+    have the ones to begin with. Retries and the abort of `failure` are off: each arm is to be
+    heard."""
     first: dict[str, Planned] = {}
     for planned in plan.cells:
         if planned.cell.role == "report":
@@ -81,6 +82,9 @@ def smoke_plan(plan: Plan, root: Path) -> Plan:
         sweep=replace(plan.sweep, failure=failure, seeds=plan.sweep.seeds[:1], notify=None),
         cells=cells,
         everything=cells,
+        more=(),
+        tuning=None,
+        choices=(),
         folder=root / "mlruns" / "cells",
         settled={},
         left={},
