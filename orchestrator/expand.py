@@ -172,6 +172,8 @@ def _further(sweep: Sweep, shared: Shared, arms: Sequence[Arm]) -> list[Cell]:
     if not seeds:
         return []
     at = ("seeds", "extend_to")
+    if len(arms) == 1:
+        raise sweep.document.error(at, "there is no second arm, and so no verdict that is open")
     baseline = next((arm for arm in arms if arm.axes == sweep.baseline), None)
     if baseline is None or baseline.seeds != sweep.seeds:
         lack = "with every seed of `list`" if baseline else "and the design has no such arm"

@@ -348,6 +348,8 @@ def test_a_design_without_the_whole_baseline_cannot_be_extended(tmp_path: Path) 
     part = [*absent, {"include": [{"norm": "bn"}], "seeds": [0]}]
     with pytest.raises(SweepError, match=r"seeds\.extend_to: .*with every seed of `list`"):
         plan_of(tmp_path, design=part)
+    with pytest.raises(SweepError, match=r"seeds\.extend_to: there is no second arm"):
+        plan_of(tmp_path, design=[{"include": [{"norm": "bn"}]}])
 
 
 # ---------------------------------------------------------------- does it keep its promises
