@@ -171,7 +171,7 @@ class Control:
         return f"the sweep ends now; {running} running ended"
 
     def _chosen(self, only: str) -> set[str]:
-        chosen = {id(cell) for cell in filter_cells(list(self._cells.values()), only)}
+        chosen = {id(cell) for cell in matching(self._cells.values(), only)}
         return {name for name, cell in self._cells.items() if id(cell) in chosen}
 
     def _state(self) -> str:
@@ -199,6 +199,24 @@ class Control:
             append(self.file, line)
         except OSError:
             return  # a full disk: it has been done all the same, and said
+
+
+def matching(cells: Iterable[Cell], only: str) -> list[Cell]:
+    """The cells for which `only` is true. Those that tune have the parameters of `tune` beside
+    their axes; others have not, and are then not meant. Raises SweepError when there are none."""
+    roles: dict[str, list[Cell]] = {}
+    for cell in cells:
+        roles.setdefault(cell.role, []).append(cell)
+    found: list[Cell] = []
+    problems = []
+    for alike in roles.values():
+        try:
+            found += filter_cells(alike, only)
+        except SweepError as error:
+            problems.append(error)
+    if not found:
+        raise problems[0] if problems else SweepError(f"--only: {only!r}: there are no cells")
+    return found
 
 
 def control_file(folder: Path, sweep: str) -> Path:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cli import EXIT_MISTAKE, add_sweep_arguments, answered, print_text
-from orchestrator.control import COMMANDS, append, control_file, read_lines
-from orchestrator.expand import expand, filter_cells
+from orchestrator.control import COMMANDS, append, control_file, matching, read_lines
+from orchestrator.expand import expansion
 from orchestrator.provenance import owner_of
 from orchestrator.spec import SweepError, load_sweep
 
@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _ctl(args: argparse.Namespace) -> None:
     sweep = load_sweep(args.sweep, profile=args.profile, overrides=args.set, data=args.data)
     if args.only is not None:
-        filter_cells(expand(sweep), args.only)  # a slip is told at once, and not by the other side
+        expanded = expansion(sweep)  # a slip is told at once, and not by the other side
+        matching([*expanded.cells, *expanded.more, *expanded.tuning], args.only)
     told = tell(Path("mlruns"), sweep.name, args.command, args.only, args.wait)
     print_text(json.dumps(told) if args.json else told["text"])
     if told["refused"]:

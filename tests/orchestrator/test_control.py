@@ -212,6 +212,29 @@ def test_cells_that_come_later_are_meant_too(folder: Path, plan: Plan) -> None:
         assert sum(map(control.starting, plan.ids)) == 4
 
 
+def test_cells_that_tune_are_meant_by_their_parameters_too(folder: Path) -> None:
+    tune = {"nuisance": {"lr_mult": [0.5, 1]}, "per": ["norm"]}
+    more = {"derive": {"lr": "0.01 * lr_mult"}, "set": {"optim.lr": "=lr"}, "tune": tune}
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(SWEEP | more, sort_keys=False))
+    plan = make_plan(folder / "sweep.yaml", root=folder)
+    assert plan.tuning is not None
+    tuning = plan.tuning.cells  # two norms, two values
+    cells = (*plan.cells, *tuning)
+    with Control(folder / "mlruns", "small", cells) as control:
+        command(control, "cancel", only="lr_mult == 1")
+        control.read()
+        assert {p.id for p in cells if control.dropped(p.id)} == {
+            p.id for p in tuning if p.cell.axes["lr_mult"] == 1
+        }
+        command(control, "cancel", only="norm == 'gn'")
+        control.read()
+        bn = {p.id for p in cells if p.cell.axes["norm"] == "bn"}
+        assert {p.id for p in cells if control.starting(p.id)} == {
+            id for id in bn if not control.dropped(id)
+        }
+        assert len([p for p in tuning if control.starting(p.id)]) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
