@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 SOURCES = {
     "cell": "earlier attempts at the same cell",
     "arm": "other seeds of the same arm",
-    "workload": "cells with the same model, input, batch and gang, by their steps",
+    "workload": "runs with the same model, input, batch and gang, by their steps",
     "reference": "the hours of the reference rows, on their hardware",
 }
 """Where a forecast can come from, the best first."""
 
 FEW_STEPS = 20
 """The first steps are slower than the rest: what was measured over fewer is called rough."""
+
+
+NEWEST = 20
+"""So many past cells of a kind are asked."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +93,15 @@ def forecast(
     pasts: Iterable[Past],
     reference_hours: Callable[[Cell], float | None] = lambda cell: None,
 ) -> Forecast:
-    """The costs of `cells` from `pasts`; `reference_hours` is what another report gives for a
-    cell."""
+    """The costs of `cells` from `pasts`, newest first; `reference_hours` is what another report
+    gives for a cell."""
     known: dict[tuple[str, Hashable], list[Past]] = {}
     for past in pasts:
         if past.workload and past.per_step is not None:
             for key in _keys(past.cell, past.arm, past.workload):
-                known.setdefault(key, []).append(past)
+                alike = known.setdefault(key, [])
+                if len(alike) < NEWEST:
+                    alike.append(past)
     texts = Texts()
     costs = {}
     for planned in cells:

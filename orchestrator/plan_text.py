@@ -148,17 +148,17 @@ def hours_text(costs: Forecast) -> str:
 def told_by(outlook: Outlook) -> str:
     """From what the cost is known, and of which cells it is not."""
     costs = outlook.forecast
-    told = [f"{count(n, 'cell')} by {SOURCES[source]}" for source, n in costs.sources.items()]
-    text = f", of {', '.join(told)}" if told else ""
+    told = [f"{count(n, 'cell')} from {SOURCES[source]}" for source, n in costs.sources.items()]
     if costs.rough:
-        text += f"; rough, as some were measured over fewer than {FEW_STEPS} steps"
+        told.append(f"rough, as some were measured over fewer than {FEW_STEPS} steps")
+    text = f" ({'; '.join(told)})" if told else ""
     if not costs.unknown:
         return text
     unknown = set(costs.unknown)
     arms = dict.fromkeys(p.cell.arm_label for p in outlook.cells if p.id in unknown)
     shown = ", ".join(list(arms)[:_SHOWN]) + (", ..." if len(arms) > _SHOWN else "")
     of = f"; not known of {count(len(unknown), 'cell')} ({shown})" if told else ""
-    return f"{text}{of}: no past cell has their model, input, batch and gang"
+    return f"{text}{of}: no past cell has their model, input, batch and gang; --probe measures it"
 
 
 def _limits(budget: Budget, outlook: Outlook) -> str:

@@ -71,10 +71,14 @@ def _run(args: argparse.Namespace, screen: Console) -> int:
     from orchestrator.ledger import open_ledger
 
     budget = budget_of(args, plan.sweep.budget)
-    if args.dry_run:
+    if args.dry_run or args.probe:
         ledger = open_ledger(plan.sweep.name, create=False)
         plan = plan.asked(ledger.settled)
         plan = choose(plan, plan.settled, ledger, again_of(args)).plan
+        if args.probe:
+            from orchestrator.probe import probe
+
+            return probe(plan, budget, screen, partial(_train, args))
         print_text(dry_run(plan, budget, args.address, args.json))
         return EXIT_SETTLED
     if args.smoke:
@@ -203,6 +207,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="two steps of every arm, one seed, in a store of their own; says which arms work",
     )
+    add(
+        "--probe",
+        action="store_true",
+        help="train a short cell of every kind whose cost is not known, then show the plan",
+    )
     add_again_arguments(parser)
     add("--yes", "-y", action="store_true", help="do not ask before a start that costs or replaces")
     add_budget_arguments(parser)
@@ -216,6 +225,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--json goes with --dry-run")
     if args.smoke and (args.dry_run or args.fresh or args.retry_failed):
         parser.error("--smoke goes without --dry-run, --fresh and --retry-failed")
+    if args.probe and (args.dry_run or args.smoke):
+        parser.error("--probe goes without --smoke and --dry-run; it ends with what that shows")
     return args
 
 

@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from orchestrator.machine import read_gpus
 from orchestrator.makespan import makespan
 from orchestrator.outlook import Outlook, look_ahead
 from orchestrator.plan import Plan, Planned, make_plan
+from orchestrator.probe import probe_plan
 from orchestrator.room import Shape
+from orchestrator.workload import workload_of
 
 STEPS = 1000
 AXES = {
@@ -157,8 +160,8 @@ def test_the_nearest_past_tells_each_cell(place: Place) -> None:
     assert "as many as the largest cell takes" in ahead.wall.where
     text = " ".join(ahead.to_text().split())
     assert (
-        "cost: at least 2.17 GPU-hours, of 1 cell by other seeds of the same arm, 2 cells by cells "
-        "with the same model, input, batch and gang, by their steps; not known of 4 cells "
+        "cost: at least 2.17 GPU-hours (1 cell from other seeds of the same arm; 2 cells from runs "
+        "with the same model, input, batch and gang, by their steps); not known of 4 cells "
         "(norm=gn lr=0.01, norm=gn lr=0.02)"
     ) in text
 
@@ -491,8 +494,35 @@ def test_a_costly_start_is_refused_where_nobody_can_be_asked(
     said = capsys.readouterr()
     assert said.out == ""
     last = said.err.splitlines()[-1]
-    assert "at least 2 GPU-hours are forecast, of 1 cell by other seeds of the same arm" in last
+    assert "at least 2 GPU-hours are forecast (1 cell from other seeds of the same arm)" in last
     assert "above 1 (budget.confirm_gpu_hours) a start asks" in last
     assert last.endswith("nothing was started; --yes starts it")
     # more than half a GPU-hour it may not cost; but then it goes on to Ray, which is another test
     assert not place.ahead(plan, Budget(gpu_hours=2.5, confirm_gpu_hours=1)).asks
+
+
+def test_a_probe_is_one_short_cell_of_each_workload(place: Place) -> None:
+    schedule = {"kind": "step", "warmup_steps": 50}
+    plan = place.plan(base={"schedule": schedule, "eval": {"every": 10}})
+    short = probe_plan(plan, list(plan.cells))
+    assert short.sweep.name == f"{place.name}-probe"
+    # two norms; their learning rates and seeds cost the same
+    assert [p.cell.label for p in short.cells] == [
+        "probe norm=bn lr=0.01 seed=0",
+        "probe norm=gn lr=0.01 seed=0",
+    ]
+    for planned, whole in zip(short.cells, (plan.cells[0], plan.cells[2]), strict=True):
+        config = planned.cell.config
+        assert config.train == replace(whole.cell.config.train, steps=50)
+        # what 50 steps would not outlive: a warm-up whose first step has a fiftieth of the rate
+        assert (config.schedule.warmup_steps, config.optim.lr) == (0, 0.01 / 50)
+        assert config.eval.every == 0
+        assert planned.id not in plan.ids
+        assert workload_of(planned.cell) == workload_of(whole.cell)
+    place.ran(short, short.cells[0], "stalled", wall=30, train=20)
+    cost = place.ahead(plan).forecast.costs[plan.cells[0].id]
+    assert cost.source == "workload"
+    assert cost.seconds == pytest.approx(20 * STEPS / 50 + 10, abs=1)
+    # a cell of fewer steps is probed whole
+    few = place.plan(base={"train": {"steps": 7}})
+    assert probe_plan(few, list(few.cells)).cells[0].cell.config.train.steps == 7
