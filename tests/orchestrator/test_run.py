@@ -142,6 +142,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(folder: Path, case: str) -> None:
         ["--max-gpus", "1.5"],
         ["--gpu-hours", "0"],
         ["--gpu-hours", "nan"],
+        ["--smoke", "--dry-run"],
+        ["--smoke", "--fresh"],
+        ["--smoke", "--retry-failed"],
         ["--frobnicate"],
     ],
 )
