@@ -322,7 +322,8 @@ def table_of(plan: Plan, rows: Sequence[Row]) -> Table:
         scored = make_table(rows, plan.axes, sweep.tune.select_on, title=f"{sweep.name}: tuning")
         return replace(scored, notes=(totals(rows),))
     scores = sweep.reference.scores(metric)
-    table = make_table(rows, plan.axes, metric, sweep.baseline, sweep.name, scores)
+    judged = bool(plan.more)
+    table = make_table(rows, plan.axes, metric, sweep.baseline, sweep.name, scores, judged)
     notes = [*table.notes, *tuning_notes(plan), *excluded_text(plan.excluded, sweep.baseline)]
     if plan.more:
         from orchestrator.replicates import ends_of, table_notes

@@ -79,10 +79,11 @@ def make_table(
     baseline: Mapping[str, Any] | None = None,
     title: str = "",
     reference: Mapping[tuple[str, ...], str] | None = None,
+    judged: bool = False,
 ) -> Table:
     """The table of `rows`. `axes`: levels in the order of the sweep file; `baseline`: its levels.
     `reference`: for an arm's levels what another report says of it, a column of its own where no
-    axis makes columns.
+    axis makes columns. `judged`: the reader is told elsewhere which differences are established.
 
     Columns are the levels of the last axis whose levels are all numbers (else of the last axis,
     when it is not the only one and has few); the other axes make the rows.
@@ -122,7 +123,7 @@ def make_table(
         names=tuple(down) or ("arm",),
         columns=tuple(f"{across} {level}" if across else level for level in levels),
         lines=body,
-        notes=tuple(_notes(rows, arms, body, metric)),
+        notes=tuple(_notes(rows, arms, body, metric, judged)),
     )
 
 
@@ -197,6 +198,7 @@ def _notes(
     arms: Mapping[Any, Sequence[Row]],
     body: Iterable[tuple[Any, Iterable[Entry]]],
     metric: str,
+    judged: bool,
 ) -> list[str]:
     marks = frozenset[str]().union(*(entry.marks for _, line in body for entry in line))
     notes = []
@@ -211,7 +213,7 @@ def _notes(
     if used := [f"{mark} {meaning}" for mark, meaning in legend if mark in marks]:
         notes.append("; ".join(used))
     fewest = min((len(cells) for cells in arms.values()), default=0)
-    if 0 < fewest < 3:
+    if 0 < fewest < 3 and not judged:
         seeds = "one seed" if fewest == 1 else f"{fewest} seeds"
         notes.append(
             f"caution: with {seeds} per arm no difference here is established; it takes about six "

@@ -9,6 +9,9 @@ worse; `better` counts only the former. `found` is the share in which one arm wi
 called better. In `unequal` every arm has another SD, 0.15 exp(0.35 g) with g standard normal; in
 `one wild` one arm without a difference has three times the others' SD. `auto` is what tables use:
 one variance for all arms unless a test says that they differ; `equal` and `unequal` are its halves.
+
+With three seeds no test sees that SDs differ by a third: `auto` then claims too much, and what is
+known to vary unequally has to be compared with `unequal`, which costs power where it is not so.
 """
 
 from __future__ import annotations

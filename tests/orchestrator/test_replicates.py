@@ -307,6 +307,14 @@ def test_the_table_says_what_was_run_and_why(tmp_path: Path) -> None:
     assert "this round has not ended" in table_notes(plan, ended)[0]
 
 
+def test_a_table_with_verdicts_does_not_warn_that_there_are_none(tmp_path: Path) -> None:
+    for seeds, warned in (([0, 1], True), ({"list": [0, 1], "extend_to": 3}, False)):
+        plan = plan_of(tmp_path, seeds=seeds)
+        rows = [Row(p.cell.axes, p.cell.seed, "waiting", id=p.id) for p in plan.cells]
+        notes = table_of(plan, rows).notes
+        assert any("no difference here is established" in note for note in notes) == warned
+
+
 # ---------------------------------------------------------------- mistakes
 
 
