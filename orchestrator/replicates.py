@@ -17,8 +17,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from dashboards.inference import Comparison, Inference, Levels, Observation, compare, look_levels
-from dashboards.inference.compare import LEVEL, MISS
+from dashboards.inference import (
+    LEVEL,
+    MISS,
+    Comparison,
+    Inference,
+    Levels,
+    Observation,
+    compare,
+    look_levels,
+)
 from orchestrator.runs import FAULTS, SETTLED
 from orchestrator.seeds import Seeds
 from orchestrator.table import Scored, value_of

@@ -1,6 +1,22 @@
 """Is an arm better than the baseline, and how sure is that? Numbers in, verdicts out."""
 
-from dashboards.inference.compare import Comparison, Inference, Observation, compare
+from dashboards.inference.compare import (
+    LEVEL,
+    MISS,
+    Comparison,
+    Inference,
+    Observation,
+    compare,
+)
 from dashboards.inference.looks import Levels, look_levels
 
-__all__ = ["Comparison", "Inference", "Levels", "Observation", "compare", "look_levels"]
+__all__ = [
+    "LEVEL",
+    "MISS",
+    "Comparison",
+    "Inference",
+    "Levels",
+    "Observation",
+    "compare",
+    "look_levels",
+]
