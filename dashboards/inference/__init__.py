@@ -1,6 +1,7 @@
 """Is an arm better than the baseline, and how sure is that? Numbers in, verdicts out."""
 
-from dashboards.inference.compare import (
+from dashboards.inference.looks import Levels, look_levels
+from dashboards.inference.verdicts import (
     LEVEL,
     MISS,
     Comparison,
@@ -8,7 +9,6 @@ from dashboards.inference.compare import (
     Observation,
     compare,
 )
-from dashboards.inference.looks import Levels, look_levels
 
 __all__ = [
     "LEVEL",

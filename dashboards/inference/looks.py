@@ -21,8 +21,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import optimize, special
 
-from dashboards.inference.compare import LEVEL, MISS
 from dashboards.inference.critical import EQUAL, Array, critical
+from dashboards.inference.verdicts import LEVEL, MISS
 
 SWEEPS = 60_000  # the level of 0.05 is then met to 0.0009
 _AT_ONCE = 2_000_000  # cells

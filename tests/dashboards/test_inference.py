@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from dashboards.inference import Inference, Observation, compare, look_levels
-from dashboards.inference.compare import Variances, _bartlett
 from dashboards.inference.critical import EQUAL, critical, loadings, within
 from dashboards.inference.fit import Fit, fit, layout
+from dashboards.inference.verdicts import Variances, _bartlett
 from tests.benchmarks import honesty
 
 Values = Mapping[str, Sequence[float | str]]
