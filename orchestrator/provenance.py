@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -73,22 +74,23 @@ def diff_id(diff: str) -> str:
 def rank_tags(local_rank: int, on_gpu: bool) -> dict[str, str]:
     """What a rank's numbers depend on beside the code: `cpu.name`, `threads.*` and, with `on_gpu`,
     `gpu.name` and the versions of CUDA, cuDNN, NCCL and the driver. To be called in the rank's own
-    process, with torch loaded and the gang's GPUs visible: CUDA starts here."""
+    process, with torch loaded and the gang's GPUs visible: CUDA starts here. Never raises."""
     tags = {"cpu.name": _cpu_name(), "threads.omp": os.environ.get("OMP_NUM_THREADS", "not set")}
     torch = sys.modules.get("torch")
     if torch is None:
         return tags
     tags["threads.torch"] = str(torch.get_num_threads())
-    if not on_gpu or not torch.cuda.is_available():
-        return tags
-    tags["gpu.name"] = gpu_names()[local_rank % torch.cuda.device_count()]
-    versions = {
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
-        "nccl": ".".join(map(str, torch.cuda.nccl.version())),
-        "driver": _driver(),
-    }
-    return tags | {f"version.{name}": str(v) for name, v in versions.items() if v}
+    with suppress(Exception):  # a GPU that does not start is told by the training that needs it
+        if on_gpu and torch.cuda.is_available():
+            tags["gpu.name"] = gpu_names()[local_rank % torch.cuda.device_count()]
+            versions = {
+                "cuda": torch.version.cuda,
+                "cudnn": torch.backends.cudnn.version(),
+                "nccl": ".".join(map(str, torch.cuda.nccl.version())),
+                "driver": _driver(),
+            }
+            tags |= {f"version.{name}": str(v) for name, v in versions.items() if v}
+    return tags
 
 
 def gpu_names() -> list[str]:
