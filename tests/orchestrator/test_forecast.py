@@ -17,6 +17,7 @@ import yaml
 
 from orchestrator import run
 from orchestrator.budget import Budget
+from orchestrator.cluster import Cluster
 from orchestrator.headroom import Gpu
 from orchestrator.ledger import Ledger, open_ledger
 from orchestrator.machine import read_gpus
@@ -278,6 +279,22 @@ def test_the_machines_are_named(place: Place) -> None:
     ahead = place.ahead(plan, Budget(max_gpus=8, max_concurrent=3))
     assert ahead.wall.seconds == pytest.approx(6 * 3600, rel=1e-3)
     assert ahead.wall.where.endswith("at most 3 cells at once")
+
+
+def test_a_cluster_is_reckoned_with_as_it_is(place: Place) -> None:
+    node = {"CPU": 32.0, "GPU": 4.0, "accelerator_type:H100": 1.0}
+    cluster = Cluster((node, node), dashboard="", local=False, needs_token=False)
+    plan = place.plan(seeds=[0, 1, 2])
+    for norm in ("bn", "gn"):
+        place.ran(plan, of(plan, f"norm={norm} lr=0.01 seed=0"), wall=3600, train=3600, tags=T4)
+    plan = plan.reconciled(place.ledger.settled(plan.ids))
+    # 10 cells of an hour on 2 GPUs, 4 of them at once on the 8 GPUs
+    ahead = look_ahead(plan, Budget(), cluster)
+    assert ahead.wall.seconds == pytest.approx(3 * 3600, rel=1e-3)
+    assert ahead.wall.where == "2 nodes (64 CPUs, 8 GPUs)"
+    ahead = look_ahead(plan, Budget(max_gpus=4), cluster)
+    assert ahead.wall.seconds == pytest.approx(5 * 3600, rel=1e-3)
+    assert ahead.wall.where == "2 nodes (64 CPUs, 8 GPUs), at most 4 GPUs at once"
 
 
 def test_what_the_driver_says() -> None:
