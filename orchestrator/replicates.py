@@ -242,14 +242,18 @@ def ends_of(cells: Mapping[str, Scored], metric: str) -> dict[str, End]:
     }
 
 
-def grown(plan: Plan) -> Plan:
-    """`plan`, reconciled with a ledger, with the further cells that its results ask for. The same
-    plan where its seeds are not extended, where `only` leaves out a part (a part of a round decides
-    nothing), and while arms wait for tuning."""
+def replicates_of(plan: Plan, say: Callable[[str], None] = lambda line: None) -> Replicates | None:
+    """The rule for `plan`. None where its seeds are not extended, where `only` leaves out a part (a
+    part of a round decides nothing), and while arms wait for tuning."""
     part = len(plan.cells) != len(plan.whole().cells) or any(p.waits for p in plan.cells)
-    if not plan.more or part:
+    return Replicates(plan, say) if plan.more and not part else None
+
+
+def grown(plan: Plan) -> Plan:
+    """`plan`, reconciled with a ledger, with the further cells that its results ask for."""
+    rule = replicates_of(plan)
+    if rule is None:
         return plan
-    rule = Replicates(plan)
     rule.next(ends_of(plan.known, plan.sweep.metric.name))
     return plan.extended(rule.cells)
 
