@@ -78,6 +78,11 @@ class Progress:
 
     # ------------------------------------------------------------ what happens
 
+    def add(self, cells: int, reused: Iterable[str] = ()) -> None:
+        """More cells are planned, of which those in `reused` were settled before."""
+        self._total += cells
+        self._reused += tuple(reused)
+
     def cell_started(self, id: str, label: str, workers: int) -> None:
         """Also for a further attempt at a cell that had ended with a fault."""
         self._finished.pop(id, None)

@@ -4,7 +4,7 @@ sweep runs."""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from detcore.result import Point
+from orchestrator.cli import to_json
 from orchestrator.cluster import Cluster
 from orchestrator.gang import Job
 from orchestrator.ledger import SETTLED, Ledger
@@ -23,6 +24,7 @@ from orchestrator.recovery import artifacts_of, close_lost
 from orchestrator.render import to_csv, to_markdown, to_rich
 from orchestrator.runs import OpenAttempt
 from orchestrator.table import RUNNING, WAITING, Row, Table
+from orchestrator.tuning import tuning_json
 
 
 @dataclass
@@ -67,6 +69,8 @@ class Recorder:
         self.attempts: dict[str, _Attempt] = {}
         self.ended_cells: dict[str, _Ended] = {}
         self.cluster: Cluster | None = None
+        self.decided: Callable[[], dict[str, Any]] | None = None  # which arms got further seeds
+        self._gpu_hours = 0.0
         reused = [plan.settled[id].outcome for id in plan.ids if id in plan.settled]
         metric = plan.sweep.metric.name
         self.progress = Progress(len(plan.cells), reused, console=screen, metric=metric)
@@ -99,6 +103,7 @@ class Recorder:
             "table.md": to_markdown(self._table(whole)),
             "table.csv": to_csv(self._rows(whole), whole.axes),
         }
+        table |= self._decisions(whole)
         status = "FINISHED" if kind is None else "KILLED" if stopped else "FAILED"
         self.stored = self.ledger.finish_sweep(self.sweep_run, table, status)
         if not self.stored:
@@ -106,6 +111,16 @@ class Recorder:
                 "MLflow does not have everything: the results are kept on disk, in "
                 f"{self.plan.folder}; the same command stores them when MLflow answers again"
             )
+
+    def _decisions(self, plan: Plan) -> dict[str, str]:
+        """What was decided on the way, as artifacts."""
+        texts = {}
+        if plan.tuning:
+            texts["tuning.json"] = to_json(tuning_json(plan))
+        if self.decided:
+            texts["decisions.json"] = to_json(self.decided())
+            texts["plan.json"] = to_json(plan.to_json())  # with the further seeds
+        return texts
 
     def watching(self, cluster: Cluster) -> None:
         """The cluster is up: from here on, progress is shown."""
@@ -158,7 +173,42 @@ class Recorder:
     def message(self, text: str) -> None:
         self.progress.message(text)
 
+    def add(self, cells: Iterable[Planned]) -> None:
+        """Further cells of the sweep, as far as they are not known yet."""
+        before = len(self.plan.cells)
+        self.plan = self.plan.extended(cells)
+        self.planned = {p.id: p for p in self.plan.cells}
+        known = [p.id for p in self.plan.cells[before:] if p.id in self.plan.known]
+        self.progress.add(
+            len(self.plan.cells) - before, [self.plan.known[id].outcome for id in known]
+        )
+
+    # ------------------------------------------------------------ what it costs
+
+    def gpu_hours(self) -> float:
+        """Of the attempts of this start so far, also of those that run."""
+        now = time.time()
+        running = (self._hours(id, now - a.began) for id, a in self.attempts.items())
+        return self._gpu_hours + sum(running)
+
+    def costs(self, cells: Iterable[Planned]) -> float:
+        """The GPU-hours that `cells` will take, by what other seeds of their arms took."""
+        hours: dict[str, list[float]] = {}
+        for planned, row in zip(self.plan.cells, self.rows, strict=True):
+            if "gpu_hours" in row.values:
+                hours.setdefault(planned.cell.arm_label, []).append(row.values["gpu_hours"])
+        means = {arm: sum(each) / len(each) for arm, each in hours.items()}
+        return sum(means.get(planned.cell.arm_label, 0.0) for planned in cells)
+
+    def _hours(self, cell: str, seconds: float) -> float:
+        return self.planned[cell].cell.resources.gpus * seconds / 3600
+
     # ------------------------------------------------------------ the end
+
+    @property
+    def rows(self) -> list[Row]:
+        """Of every cell how it stands."""
+        return self._rows()
 
     @property
     def all_settled(self) -> bool:
@@ -194,10 +244,9 @@ class Recorder:
     def _close(self, cell: str, ended: _Ended) -> None:
         attempt = self.attempts.pop(cell)
         self.ended_cells[cell] = ended
-        planned = self.planned[cell]
         seconds = time.time() - attempt.began
-        r = planned.cell.resources
-        ended.values["gpu_hours"] = r.workers * r.gpus_per_worker * seconds / 3600
+        ended.values["gpu_hours"] = self._hours(cell, seconds)
+        self._gpu_hours += ended.values["gpu_hours"]
         folder = self.plan.folder / cell
         self.ledger.finish(
             attempt.handle,

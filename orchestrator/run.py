@@ -16,32 +16,18 @@ import sys
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from orchestrator.again import (
-    add_again_arguments,
-    again_of,
-    choose,
-    fresh_question,
-    left_line,
-    start_over,
-)
+from orchestrator.again import add_again_arguments, again_of, choose
 from orchestrator.budget import add_budget_arguments, budget_of
 from orchestrator.cli import EXIT_MISTAKE, MISTAKES, add_sweep_arguments, plan_of, print_text
 from orchestrator.cluster import ClusterError
-from orchestrator.confirm import confirm
-from orchestrator.control import Control
-from orchestrator.lock import alone, hold_cells
-from orchestrator.outlook import ask_first, dry_run
+from orchestrator.lock import alone
+from orchestrator.outlook import dry_run
 from orchestrator.plan import Plan
 
-if TYPE_CHECKING:
-    from orchestrator.ledger import Ledger
-    from orchestrator.recorder import Recorder
-
-EXIT_SETTLED, EXIT_FAULTS, EXIT_DRAINED, EXIT_INTERRUPTED = 0, 1, 3, 130  # EXIT_MISTAKE: cli
+EXIT_SETTLED, EXIT_INTERRUPTED = 0, 130  # further ones: cli, start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,103 +55,29 @@ def _run(args: argparse.Namespace, screen: Console) -> int:
     plan = plan_of(args, need_data=not args.dry_run)
     # MLflow takes seconds to import: mistakes in the sweep come first
     from orchestrator.ledger import open_ledger
+    from orchestrator.start import start_sweep, train_alone
 
-    budget = budget_of(args, plan.sweep.budget)
     if args.dry_run or args.probe:
         ledger = open_ledger(plan.sweep.name, create=False)
         plan = plan.asked(ledger.settled)
         plan = choose(plan, plan.settled, ledger, again_of(args)).plan
+        budget = budget_of(args, plan.sweep.budget)
         if args.probe:
             from orchestrator.probe import probe
 
-            return probe(plan, budget, screen, partial(_train, args))
+            return probe(plan, budget, screen, partial(train_alone, args))
         print_text(dry_run(plan, budget, args.address, args.json))
         return EXIT_SETTLED
     if args.smoke:
         from orchestrator.smoke import smoke
 
-        return smoke(plan, screen, partial(_train, args))
+        return smoke(plan, screen, partial(train_alone, args))
     with alone(plan.folder.parent, plan.sweep.name):
         ledger = open_ledger(plan.sweep.name)
         ledger.say = lambda text: screen.print(text, markup=False, soft_wrap=True)
-        return _run_missing(args, plan, ledger, screen)
-
-
-def _run_missing(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: Console) -> int:
-    from orchestrator.preflight import check_effects
-    from orchestrator.recorder import Recorder
-    from orchestrator.recovery import close_orphans, store_unrecorded
-
-    ids, again = plan.whole().ids, again_of(args)
-    settled = ledger.settled(ids)
-    chosen = choose(plan, settled, ledger, again)
-    if again.fresh and (question := fresh_question(chosen.replaced)):
-        confirm(question, args.yes)
-    missing = plan.reconciled(settled)
-    labels = {p.id: p.cell.label for p in (*missing.todo, *chosen.plan.todo)}
-    with hold_cells(plan.folder.parent, labels):
-        recovered = close_orphans(ledger, missing, screen)
-        # again: until the cells were ours, another sweep may have settled some
-        missing = plan.reconciled(ledger.settled(ids))
-        if store_unrecorded(ledger, missing, screen):
-            missing = plan.reconciled(ledger.settled(ids))
-        chosen = choose(plan, missing.settled, ledger, again)
-        plan = chosen.plan
-        say = partial(screen.print, markup=False, soft_wrap=True)
-        say(plan.headline())
-        if left := left_line(plan):
-            say(left)
-        ask_first(plan, budget_of(args, plan.sweep.budget), args.yes)
-        place = plan.folder.parent
-        with Control(
-            place, plan.sweep.name, plan.todo, say=say, arguments=args.arguments
-        ) as control:
-            if plan.todo and (checked := check_effects(plan)):
-                say(checked)
-            for planned in chosen.anew:
-                start_over(plan.folder / planned.id)
-            with Recorder(ledger, plan, screen, args.arguments, recovered.elsewhere) as recorder:
-                if plan.todo:
-                    _train(args, plan, recorder, control, screen)
-    print_text(recorder.report())
-    screen.print(_next_commands(plan, ledger.ui_command()), markup=False, soft_wrap=True)
-    if recorder.all_settled and recorder.stored:
-        return EXIT_SETTLED
-    return {"drained": EXIT_DRAINED, "cancelled": EXIT_INTERRUPTED}.get(
-        control.stopped, EXIT_FAULTS
-    )
-
-
-def _train(
-    args: argparse.Namespace, plan: Plan, recorder: Recorder, control: Control, screen: Console
-) -> str:
-    """Train what is missing; why it ended before all was done, empty when it did not."""
-    from orchestrator.campaign import Campaign, run_cells
-    from orchestrator.cluster import connected, refuse_impossible
-    from orchestrator.failure import Policy
-    from orchestrator.gangs import Gangs
-    from orchestrator.queue import Limits
-
-    jobs = [plan.job(planned) for planned in plan.todo]
-    largest = max(job["ranks"] * job["cpus_per_worker"] for job in jobs)
-    screen.print("starting Ray ..." if not args.address else f"joining Ray at {args.address} ...")
-    with connected(args.address, largest) as cluster:
-        refuse_impossible(jobs, cluster)
-        if cluster.dashboard:
-            token = "  (asks for a token once: ray get-auth-token)" if cluster.needs_token else ""
-            screen.print(f"Ray dashboard: {cluster.dashboard}{token}", soft_wrap=True)
-        recorder.watching(cluster)
-        with Gangs() as gangs:
-            campaign = Campaign(
-                jobs,
-                recorder,
-                gangs,
-                Policy(plan.sweep.failure),
-                control=control,
-                limits=Limits(args.max_concurrent, None),
-            )
-            run_cells(campaign, plan.sweep.name)
-    return campaign.policy.aborted or ""
+        code = start_sweep(args, plan, ledger, screen)
+        screen.print(_next_commands(plan, ledger.ui_command()), markup=False, soft_wrap=True)
+        return code
 
 
 def _interrupted(fresh: bool) -> str:

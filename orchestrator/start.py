@@ -1,0 +1,284 @@
+"""A start of a sweep: the order of events once it is known what is to be trained.
+
+Without `tune` there is one stage: the cells that are missing, and the further seeds that their
+results ask for. With `tune` the cells that choose values come first; then the others have their
+ids. Ray and the gangs stay up from the one to the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from rich.console import Console
+
+from orchestrator.again import again_of, choose, fresh_question, left_line, start_over
+from orchestrator.budget import Budget, budget_of
+from orchestrator.campaign import Campaign, run_cells
+from orchestrator.cli import print_text
+from orchestrator.cluster import Cluster, connected, refuse_impossible
+from orchestrator.confirm import confirm
+from orchestrator.control import Control
+from orchestrator.failure import Policy
+from orchestrator.gang import Job
+from orchestrator.gangs import Gangs
+from orchestrator.ledger import Ledger
+from orchestrator.lock import hold_cells
+from orchestrator.notify import event_of, notifying
+from orchestrator.outlook import ask_first
+from orchestrator.plan import Plan, with_further_seeds
+from orchestrator.preflight import check_effects
+from orchestrator.queue import Limits
+from orchestrator.recorder import Recorder
+from orchestrator.recovery import close_orphans, store_unrecorded
+
+EXIT_SETTLED, EXIT_FAULTS, EXIT_DRAINED, EXIT_INTERRUPTED = 0, 1, 3, 130
+
+
+class Ground:
+    """`with Ground(address, screen) as ground: ...`: the cluster and the gangs on it, from when
+    they are first needed to the end of the block."""
+
+    def __init__(self, address: str | None, screen: Console) -> None:
+        self._address, self._screen = address, screen
+        self._stack = ExitStack()
+        self._there: tuple[Cluster, Gangs] | None = None
+
+    def __enter__(self) -> Ground:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def ready(self, plan: Plan) -> tuple[Cluster, Gangs]:
+        """The cluster, which can hold what `plan` has to do, and the gangs. Raises ClusterError."""
+        jobs = [plan.job(planned) for planned in (*plan.todo, *plan.more)]
+        if self._there is None:
+            at = self._address
+            self._screen.print(f"joining Ray at {at} ..." if at else "starting Ray ...")
+            largest = max(job["ranks"] * job["cpus_per_worker"] for job in jobs)
+            cluster = self._stack.enter_context(connected(self._address, largest))
+            if cluster.dashboard:
+                ask = "  (asks for a token once: ray get-auth-token)" if cluster.needs_token else ""
+                self._screen.print(f"Ray dashboard: {cluster.dashboard}{ask}", soft_wrap=True)
+            self._there = (cluster, self._stack.enter_context(Gangs()))
+        refuse_impossible(jobs, self._there[0])
+        return self._there
+
+
+@dataclass
+class Spending:
+    """GPU-hours of the sweep: those of earlier starts and stages, and of attempts that run."""
+
+    budget: Budget
+    before: float = 0.0
+    now: Callable[[], float] = field(default=float)
+
+    @property
+    def is_over(self) -> bool:
+        return self.budget.left(self.before + self.now()) == 0
+
+    def line(self) -> str:
+        return (
+            f"the budget of {self.budget.gpu_hours:g} GPU-hours is spent: nothing further was "
+            "started; the same command with a larger one goes on (budget.gpu_hours, --gpu-hours)"
+        )
+
+    def affords(self, hours: float) -> bool:
+        left = self.budget.left(self.before + self.now())
+        return left is None or hours <= left
+
+
+@dataclass
+class Ended:
+    """How a stage ended. `stopped`: `drained` or `cancelled` by ctl, or `budget`; `aborted`: the
+    message with which the policy for failures ended it."""
+
+    recorder: Recorder
+    stopped: str = ""
+    aborted: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        return self.recorder.all_settled and self.recorder.stored
+
+    @property
+    def code(self) -> int:
+        if self.is_whole:
+            return EXIT_SETTLED
+        if self.aborted:
+            return EXIT_FAULTS
+        codes = {"drained": EXIT_DRAINED, "budget": EXIT_DRAINED, "cancelled": EXIT_INTERRUPTED}
+        return codes.get(self.stopped, EXIT_FAULTS)
+
+
+def start_sweep(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: Console) -> int:
+    """Train what `plan` lacks and print the table; the exit code. Raises the MISTAKES of cli.py and
+    ClusterError."""
+    say = partial(screen.print, markup=False, soft_wrap=True)
+    spending = Spending(budget_of(args, plan.sweep.budget))
+    plan = plan.asked(ledger.settled)
+    _confirm_fresh(args, plan, ledger)
+    with (
+        Ground(args.address, screen) as ground,
+        notifying(plan.sweep.notify, plan.sweep.name, say) as ending,
+    ):
+        ending.link = ledger.ui_command()
+        start = _Start(args, ledger, screen, ground, spending)
+        if plan.tuning and choose(plan.tuning, plan.tuning.settled, ledger, start.again).plan.todo:
+            ended = start.stage(plan.tuning, plan)
+            if not ended.stopped and not ended.aborted:
+                print_text(ended.recorder.report())
+                plan = plan.asked(ledger.settled)
+                ended = start.stage(plan, plan)
+        else:
+            ended = start.stage(plan, plan)
+        ending.outcomes = lambda: (row.outcome for row in ended.recorder.rows)
+        ending.event = event_of(ended.is_whole, ended.stopped, ended.aborted)
+        ending.reason = ended.aborted
+    print_text(ended.recorder.report())
+    if ended.aborted:
+        say(ended.aborted)
+    if ended.stopped == "budget":
+        say(spending.line())
+    return ended.code
+
+
+def _confirm_fresh(args: argparse.Namespace, plan: Plan, ledger: Ledger) -> None:
+    again = again_of(args)
+    if again.fresh:
+        parts = [part for part in (plan.tuning, plan) if part]
+        replaced = [p for part in parts for p in choose(part, part.settled, ledger, again).replaced]
+        if question := fresh_question(replaced):
+            confirm(question, args.yes)
+
+
+class _Start:
+    """What the stages of one start have in common."""
+
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        ledger: Ledger,
+        screen: Console,
+        ground: Ground,
+        spending: Spending,
+    ) -> None:
+        self.args, self.ledger, self.screen, self.ground = args, ledger, screen, ground
+        self.spending, self.again = spending, again_of(args)
+        self.say = partial(screen.print, markup=False, soft_wrap=True)
+        self._opened = False
+
+    def stage(self, plan: Plan, whole: Plan) -> Ended:
+        """Run what is missing in `plan`, which is `whole` or its tuning."""
+        ledger, further = self.ledger, [p for p in plan.more if not p.waits]
+        ids = [*plan.whole().ids, *(p.id for p in further)]
+        settled = ledger.settled(ids)
+        chosen = choose(plan, settled, ledger, self.again)
+        missing = plan.reconciled(settled)
+        held = [*missing.todo, *chosen.plan.todo, *(p for p in further if p.id not in settled)]
+        with hold_cells(plan.folder.parent, {p.id: p.cell.label for p in held}):
+            recovered = close_orphans(ledger, missing, self.screen)
+            # again: until the cells were ours, another sweep may have settled some
+            missing = plan.reconciled(ledger.settled(ids))
+            if store_unrecorded(ledger, missing, self.screen):
+                missing = plan.reconciled(ledger.settled(ids))
+            chosen = choose(plan, missing.settled, ledger, self.again)
+            plan = with_further_seeds(chosen.plan)
+            is_tuning = plan.cells[0].cell.role == "tune"
+            self._say_what_is_to_come(whole if is_tuning else plan)
+            with Control(
+                plan.folder.parent,
+                plan.sweep.name,
+                plan.todo,
+                say=self.say,
+                arguments=self.args.arguments,
+            ) as control:
+                self._check(whole if is_tuning else plan)
+                for planned in chosen.anew:
+                    start_over(plan.folder / planned.id)
+                recorder = Recorder(
+                    ledger, plan, self.screen, self.args.arguments, recovered.elsewhere
+                )
+                with recorder:
+                    if not plan.todo:
+                        return Ended(recorder)
+                    return train(plan, recorder, control, self.ground, self.spending)
+
+    def _say_what_is_to_come(self, plan: Plan) -> None:
+        self.say(plan.headline())
+        if left := left_line(plan):
+            self.say(left)
+        if not self._opened:
+            self.spending.before = ask_first(plan, self.spending.budget, self.args.yes)
+
+    def _check(self, plan: Plan) -> None:
+        """Before anything is trained, every arm is seen to take effect."""
+        if not self._opened and (checked := check_effects(plan)):
+            self.say(checked)
+        self._opened = True
+
+
+def train_alone(
+    args: argparse.Namespace, plan: Plan, recorder: Recorder, control: Control, screen: Console
+) -> None:
+    """Train what is missing in a plan that is no sweep (`--smoke`, `--probe`), whatever it
+    costs."""
+    budget = replace(budget_of(args, plan.sweep.budget), gpu_hours=None)
+    with Ground(args.address, screen) as ground:
+        train(plan, recorder, control, ground, Spending(budget))
+
+
+def train(
+    plan: Plan,
+    recorder: Recorder,
+    control: Control,
+    ground: Ground,
+    spending: Spending,
+) -> Ended:
+    """Train what is missing in `plan`, and the further seeds that its results ask for."""
+    cluster, gangs = ground.ready(plan)
+    recorder.watching(cluster)
+    budget = spending.budget
+    earlier, spending.now = spending.before, recorder.gpu_hours
+    campaign = Campaign(
+        [plan.job(planned) for planned in plan.todo],
+        recorder,
+        gangs,
+        Policy(plan.sweep.failure),
+        control=control,
+        limits=Limits(budget.max_concurrent, budget.max_gpus),
+        more=_further(plan, recorder, control, spending),
+        spent=lambda: spending.is_over,
+    )
+    try:
+        run_cells(campaign, plan.sweep.name)
+    finally:
+        spending.before, spending.now = earlier + recorder.gpu_hours(), float
+    stopped = control.stopped or ("budget" if campaign.out_of_budget else "")
+    return Ended(recorder, stopped, campaign.policy.aborted or "")
+
+
+def _further(
+    plan: Plan, recorder: Recorder, control: Control, spending: Spending
+) -> Callable[[], list[Job]]:
+    """What a campaign asks for further cells when it has none left."""
+    part = len(plan.cells) != len(plan.whole().cells) or any(p.waits for p in plan.cells)
+    if not plan.more or part:
+        return list
+    from orchestrator.replicates import Replicates, ends_of
+
+    rule = Replicates(plan, recorder.message)
+    recorder.decided = rule.to_json
+
+    def ask() -> list[Job]:
+        ends = ends_of({row.id: row for row in recorder.rows}, plan.sweep.metric.name)
+        cells = rule.next(ends, lambda more: spending.affords(recorder.costs(more)))
+        recorder.add(rule.cells)
+        control.add(cells)
+        return [plan.job(planned) for planned in cells]
+
+    return ask
