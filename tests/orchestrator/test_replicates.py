@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from orchestrator.plan import Plan, make_plan, table_of
-from orchestrator.replicates import End, Replicates, grown, replay, study_of, table_notes
+from orchestrator.replicates import Replicates, grown, study_of, table_notes
+from orchestrator.rounds import End, replay
 from orchestrator.runs import Settled
 from orchestrator.seeds import Seeds
 from orchestrator.spec import SweepError, load_sweep
