@@ -41,6 +41,8 @@ from detcore.result import METRICS, Result
 from detcore.schedule import learning_rate
 from detcore.setup import build_optimizer, first_detector, open_splits
 
+THREADS = torch.get_num_threads()  # as many as torch takes by itself
+
 
 def stats_of(detector: Detector) -> tuple[str, ...]:
     """What `train_step` returns of this detector."""
@@ -71,8 +73,8 @@ def train(
             f"train.workers is {config.train.workers}, but {gang.world} processes take part"
         )
     device = pick_device(config.runtime.device, gang)
-    if config.runtime.threads:
-        torch.set_num_threads(config.runtime.threads)
+    # a process may train one cell after the other: what one asked for is not the next one's
+    torch.set_num_threads(config.runtime.threads or THREADS)
     memory = PeakMemory(device)
     workdir.mkdir(parents=True, exist_ok=True)
     train_split, val_split = open_splits(config.data)

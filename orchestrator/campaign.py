@@ -286,6 +286,7 @@ def _ray_tags(start: dict[str, Any]) -> dict[str, str]:
         "ray.job_id": start["job"],
         "ray.actor_ids": ",".join(start["actors"]),
         "ray.nodes": ",".join(start["nodes"]),
+        **start["machine"],
     }
 
 

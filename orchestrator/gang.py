@@ -19,6 +19,7 @@ from typing import Any
 
 from orchestrator import evidence, last_words
 from orchestrator.celllog import cell_log
+from orchestrator.provenance import rank_tags
 
 Job = dict[str, Any]
 """One cell for the gang: id, label, config (plain dict), folder, entry, ranks, cpus_per_worker,
@@ -71,6 +72,10 @@ class Rank:
         torch = sys.modules.get("torch")
         if ids and torch and not torch.cuda.is_initialized():
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(ids)
+
+    def machine(self, local_rank: int, on_gpu: bool) -> dict[str, str]:
+        """What the numbers of this rank depend on beside the code, as tags."""
+        return rank_tags(local_rank, on_gpu)
 
     def free_port(self) -> int:
         with socket.socket() as probe:

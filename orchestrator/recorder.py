@@ -71,7 +71,7 @@ class Recorder:
         self.cluster: Cluster | None = None
         self.decided: Callable[[], dict[str, Any]] | None = None  # which arms got further seeds
         self._gpu_hours = 0.0
-        reused = [plan.settled[id].outcome for id in plan.ids if id in plan.settled]
+        reused = [plan.known[id].outcome for id in plan.ids if id in plan.known]
         metric = plan.sweep.metric.name
         self.progress = Progress(len(plan.cells), reused, console=screen, metric=metric)
 
@@ -274,7 +274,7 @@ class Recorder:
     def _row(self, planned: Planned) -> Row:
         """Says nothing of when the cell was trained: the same results print the same table."""
         cell = planned.cell
-        before = self.plan.settled.get(planned.id)
+        before = self.plan.known.get(planned.id)
         now = self.ended_cells.get(planned.id)
         known = before or now
         return Row(

@@ -128,6 +128,7 @@ def start_sweep(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: Co
     ):
         ending.link = ledger.ui_command()
         start = _Start(args, ledger, screen, ground, spending)
+        ending.outcomes = start.outcomes  # from now on, also for a start that ends by an error
         if plan.tuning and choose(plan.tuning, plan.tuning.settled, ledger, start.again).plan.todo:
             ended = start.stage(plan.tuning, plan)
             if not ended.stopped and not ended.aborted:
@@ -136,7 +137,6 @@ def start_sweep(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: Co
                 ended = start.stage(plan, plan)
         else:
             ended = start.stage(plan, plan)
-        ending.outcomes = lambda: (row.outcome for row in ended.recorder.rows)
         ending.event = event_of(ended.is_whole, ended.stopped, ended.aborted)
         ending.reason = ended.aborted
     print_text(ended.recorder.report())
@@ -171,6 +171,11 @@ class _Start:
         self.spending, self.again = spending, again_of(args)
         self.say = partial(screen.print, markup=False, soft_wrap=True)
         self._opened = False
+        self._recorder: Recorder | None = None
+
+    def outcomes(self) -> list[str]:
+        """Of the cells of the stage that ran last."""
+        return [row.outcome for row in self._recorder.rows] if self._recorder else []
 
     def stage(self, plan: Plan, whole: Plan) -> Ended:
         """Run what is missing in `plan`, which is `whole` or its tuning."""
@@ -203,6 +208,7 @@ class _Start:
                 recorder = Recorder(
                     ledger, plan, self.screen, self.args.arguments, recovered.elsewhere
                 )
+                self._recorder = recorder
                 with recorder:
                     if not plan.todo:
                         return Ended(recorder)

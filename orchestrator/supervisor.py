@@ -14,6 +14,7 @@ from typing import Any
 
 from orchestrator import evidence, last_words
 from orchestrator.gang import Job
+from orchestrator.provenance import gang_tags
 
 BUNDLE = {"node:__internal_head__": 0.001}
 POLL_S = 0.2
@@ -38,6 +39,14 @@ def _run(job: Job, gang: dict[str, Any], report: Report) -> dict[str, Any]:
     try:
         ranks = [ray.get_actor(f"{gang['name']}-rank{i}") for i in range(job["ranks"])]
         meeting = _meeting(job, where, ranks[0])
+        on_gpu = bool(job["gpus_per_worker"])
+        asked = [
+            rank.machine.remote(w["local_rank"], on_gpu)
+            for rank, w in zip(ranks, where, strict=True)
+        ]
+        machine = gang_tags(ray.get(asked, timeout=job["hang_timeout_s"]))
+    except ray.exceptions.GetTimeoutError:
+        return {"fault": evidence.of_silence(job["hang_timeout_s"])}
     except (ray.exceptions.RayActorError, ValueError) as error:
         return {"fault": evidence.of_death(error, None, "")}
     report(
@@ -47,6 +56,7 @@ def _run(job: Job, gang: dict[str, Any], report: Report) -> dict[str, Any]:
             "job": where[0]["job"],
             "actors": [ray.get_runtime_context().get_actor_id()] + [w["actor"] for w in where],
             "nodes": sorted({w["ip"] for w in where}),
+            "machine": machine,
         }
     )
     # the task carries the cell's label: this is the name that Ray's dashboard shows
