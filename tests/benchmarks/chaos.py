@@ -31,6 +31,7 @@ from typing import Any
 
 import yaml
 
+from orchestrator.cluster import WORKER_ENV
 from tests.benchmarks.chaos_cells import HEAVY, STEP_S, STRIKE, where
 from tests.cluster.conftest import BASE, MARK, marked
 from tests.orchestrator.server import Server
@@ -84,7 +85,7 @@ class Cluster:
         from ray.cluster_utils import Cluster as Nodes
 
         self.mark = uuid.uuid4().hex
-        os.environ |= {
+        os.environ |= WORKER_ENV | {
             "RAY_AUTH_MODE": "disabled",
             "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
