@@ -178,7 +178,7 @@ def of_death(error: BaseException, rank: int | None, words: str = "") -> Fault:
     if code := re.search(r"exits with an exit code (.+?)\.?$", text, re.MULTILINE):
         number = code[1].replace("None", "0")  # sys.exit() without one
         return fault("crashed", f"{who} ended its process with exit code {number}", rank=rank)
-    if "connection error code 2" in text:
+    if any(t in text for t in ("connection error code 2", "connection closed unexpectedly")):
         reason = f"{who} was killed (SIGKILL), by hand, by a preemption or for want of memory"
         return fault("lost", reason, rank=rank)
     return fault("lost", f"{who} is gone: {lines[-1]}", rank=rank)

@@ -10,6 +10,7 @@ result, a step that all ranks take together) without torch; `trained` is detcore
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
@@ -183,7 +184,7 @@ STRIKES: dict[str, Callable[[], Any]] = {
     "exit": lambda: sys.exit(1),
     "os_exit": lambda: os._exit(1),
     "sigkill": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "sigsegv": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "sigsegv": lambda: ctypes.string_at(0),  # a signal that is sent does not stop the thread
     "sigstop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "host_oom": _no_host_memory,
     "disk_full": _full_disk,

@@ -207,6 +207,9 @@ EOF = WORKER + (
     "high memory usage, (2) ray stop --force was called, or (3) the worker crashed unexpectedly "
     "due to SIGSEGV or another unexpected error."
 )
+CLOSED = WORKER + (
+    "SYSTEM_ERROR Worker exit detail: Worker connection closed unexpectedly."  # on a busy machine
+)
 EXIT_3 = WORKER + (
     "SYSTEM_ERROR Worker exit detail: Worker exits unexpectedly. Worker exits with an exit code 3."
 )
@@ -247,6 +250,7 @@ SAID = {
     "exit 3": ("ActorDiedError", EXIT_3, "crashed", "worker 1 ended its process with exit code 3"),
     "exit 0": ("ActorDiedError", EXIT_0, "crashed", "worker 1 ended its process with exit code 0"),
     "killed": ("ActorDiedError", EOF, "lost", "worker 1 was killed (SIGKILL)"),
+    "killed, busy": ("ActorDiedError", CLOSED, "lost", "worker 1 was killed (SIGKILL)"),
     "told to end": ("ActorDiedError", SIGTERM, "lost", "worker 1 was told to end (SIGTERM)"),
     "node": ("ActorDiedError", NODE, "lost", "worker 1's node died: health check failed due to"),
     "drained": ("ActorDiedError", DRAINED, "lost", "worker 1's node died: received SIGTERM"),
