@@ -55,7 +55,7 @@ FAULTS: dict[str, Want] = {
     "disk_full": ("disk full", ["crashed", "converged"], "disk full at "),
     "import": ("import error", ["crashed", "crashed"], "No module named"),
     "nan": ("NaN at a step", ["diverged"], f"at step {STRIKE}"),
-    "explosion": ("loss explosion", ["diverged"], "its running median"),
+    "explosion": ("loss explosion", ["diverged"], "above 10 times its "),
     "torch_oom": ("out of memory: torch", ["oom"], "memory"),
 }
 
