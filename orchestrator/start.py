@@ -272,12 +272,13 @@ def _further(
     plan: Plan, recorder: Recorder, control: Control, spending: Spending
 ) -> Callable[[], list[Job]]:
     """What a campaign asks for further cells when it has none left."""
-    part = len(plan.cells) != len(plan.whole().cells) or any(p.waits for p in plan.cells)
-    if not plan.more or part:
+    if not plan.more:
         return list
-    from orchestrator.replicates import Replicates, ends_of
+    from orchestrator.replicates import ends_of, replicates_of  # scipy takes a second to import
 
-    rule = Replicates(plan, recorder.message)
+    rule = replicates_of(plan, recorder.message)
+    if rule is None:
+        return list
     recorder.decided = rule.to_json
 
     def ask() -> list[Job]:
