@@ -41,6 +41,7 @@ RESULTS = Path(__file__).parent / "results" / "chaos.json"
 GONE_S = 20.0  # by then nothing of an orchestrator may be left
 PATIENCE_S = 300.0
 OUTAGE_S = 30.0
+FRESH_S = 3.0  # a light cell writes in every step
 ENOUGH = 20
 
 Want = tuple[str, list[str], str]  # what it is, how the attempts shall end, words of the reason
@@ -187,7 +188,7 @@ class Place:
         out = {}
         for folder in self.cells():
             there = where(folder)
-            fresh = any(time.time() - f.stat().st_mtime < 3.0 for f in folder.glob(".at-*-0"))
+            fresh = any(time.time() - f.stat().st_mtime < FRESH_S for f in folder.glob(".at-*-0"))
             if there and fresh and 3 <= there[0] < self.steps - 2 / STEP_S:
                 out[folder.name] = there[1]
         return out
@@ -379,6 +380,7 @@ def orchestrator_killed(cluster: Cluster, folder: Path, each: int) -> list[Row]:
         for id in cells:
             struck[id] = struck.get(id, 0) + 1
         left += cluster.left()
+        time.sleep(FRESH_S)  # what the last one's cells wrote shall not pass for the next one's
     place.run("--max-concurrent", "4")
     left += cluster.left()
     wants = {id: ["lost"] * times + ["converged"] for id, times in struck.items()}
