@@ -176,12 +176,13 @@ class Campaign:
             if end["fault"]["outcome"] == "lost":
                 self.gangs.suspect(gang)
             self.gangs.drop(gang)  # whatever went wrong may live on in the processes
-        if self.policy.ended(job["id"], job["label"], end) and not end.get("cancelled"):
+        again = self.policy.ended(job["id"], job["label"], end) and not end.get("cancelled")
+        if again:
             at = time.monotonic() + self.policy.pause_s(job["id"])
             self._paused.append((at, job))
         else:
             self._ended.append(job["id"])
-        self.recorder.ended(job, end)
+        self.recorder.ended(job, {**end, "again": again})
 
 
 def run_cells(campaign: Campaign, name: str) -> None:

@@ -84,7 +84,8 @@ def connected(address: str | None, largest_gang_cpus: float) -> Iterator[Cluster
             )
         else:
             _knock(address)
-            context = ray.init(address=address, runtime_env={"env_vars": WORKER_ENV}, **quiet)
+            # no runtime_env: with one, each process of a gang starts another interpreter first
+            context = ray.init(address=address, **quiet)
     except Exception as error:
         raise ClusterError(_explain(address, error)) from None
     finally:

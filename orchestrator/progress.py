@@ -117,6 +117,13 @@ class Progress:
         self._print(Text(f"{line}, {duration(spent)}", style=_STYLES.get(outcome, "magenta")))
         self._show()
 
+    def cell_again(self, id: str, outcome: str) -> None:
+        """An attempt has ended with a fault, and another follows: the cell is not done."""
+        if cell := self._running.pop(id, None):
+            spent = duration(self._clock() - cell.since)
+            self._print(Text(f"{cell.label}: {outcome} after {spent}, is run again", "magenta"))
+        self._show()
+
     def message(self, text: str) -> None:
         """A line above the table."""
         self._print(Text(text))

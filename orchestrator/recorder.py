@@ -150,8 +150,9 @@ class Recorder:
         )
 
     def ended(self, job: Job, end: dict[str, Any]) -> None:
-        """`end` has a `result`, or a `fault`; also told of attempts that never began, which are on
-        record as well, and of the death of processes that had given their result."""
+        """`end` has a `result`, or a `fault`, with `again` when another attempt follows; also told
+        of attempts that never began, which are on record as well, and of the death of processes
+        that had given their result."""
         if job["id"] not in self.attempts:
             before = self.ended_cells.get(job["id"])
             if before and before.outcome in SETTLED:
@@ -160,7 +161,8 @@ class Recorder:
         if "fault" in end:
             fault = end["fault"]
             self._write_traceback(job, fault)
-            self._close(job["id"], _Ended(fault["outcome"], fault["reason"], None))
+            ended = _Ended(fault["outcome"], fault["reason"], None)
+            self._close(job["id"], ended, end.get("again", False))
         else:
             r = end["result"]
             self._close(
@@ -241,7 +243,7 @@ class Recorder:
         self.ended_cells.pop(planned.id, None)
         self.progress.cell_started(planned.id, job["label"], job["ranks"])
 
-    def _close(self, cell: str, ended: _Ended) -> None:
+    def _close(self, cell: str, ended: _Ended, again: bool = False) -> None:
         attempt = self.attempts.pop(cell)
         self.ended_cells[cell] = ended
         seconds = time.time() - attempt.began
@@ -258,6 +260,9 @@ class Recorder:
             artifacts=artifacts_of(folder, ended.outcome, ended.metrics),
             metrics_file=folder / "metrics.jsonl",
         )
+        if again:
+            self.progress.cell_again(cell, ended.outcome)
+            return
         metric = ended.metrics.get(self.plan.sweep.metric.name)
         self.progress.cell_finished(cell, ended.outcome, metric, seconds)
 

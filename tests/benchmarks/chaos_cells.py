@@ -238,7 +238,7 @@ def _tamper(fault: str, detector: Any, seed: int) -> None:
 
 
 def main() -> int:
-    from orchestrator import cluster, preflight, run
+    from orchestrator import preflight, run
     from orchestrator.plan import Plan, Planned
 
     plain = Plan.job
@@ -252,7 +252,6 @@ def main() -> int:
         return {**out, "entry": f"{module}:{function}"}
 
     Plan.job = job  # type: ignore[method-assign]
-    cluster.WORKER_ENV.clear()  # the nodes have it already: processes start twice as fast
     preflight.check_effects = lambda plan: ""  # the arms differ in what goes wrong
     return run.main()
 

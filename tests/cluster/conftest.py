@@ -245,6 +245,7 @@ ALLOWED = [
     r"Ray dashboard: http://127\.0\.0\.1:\d+  \(asks for a token once: ray get-auth-token\)",
     r"\d+/\d+ done.*, \d+ running, \d+ waiting; .*",
     r"\[\d+/\d+\] \S.* seed=\d+: \w+( mAP -?\d\.\d+)?, [\d:]+( s)?",
+    r"\S.* seed=\d+: \w+ after [\d:]+( s)?, is run again",
     r"",
     r"Details of every cell \(curves, configs, failures\):",
     r"  mlflow ui .*",

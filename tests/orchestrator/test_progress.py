@@ -50,6 +50,16 @@ def test_a_log_gets_one_line_per_finished_cell_and_one_per_minute():
     assert "\x1b" not in console.file.getvalue()
 
 
+def test_a_fault_that_another_attempt_follows_is_said_and_not_counted():
+    clock, console = Clock(), on_paper()
+    with Progress(2, console=console, clock=clock) as progress:
+        progress.cell_started("a", "a", 1)
+        clock.now += 7
+        progress.cell_again("a", "lost")
+        assert progress.status().startswith("0/2 done, 0 running, 2 waiting")
+    assert "a: lost after 7 s, is run again" in console.file.getvalue().splitlines()
+
+
 def test_a_cell_that_is_tried_again_is_counted_once():
     with Progress(2, console=on_paper(), clock=Clock()) as progress:
         progress.cell_started("a", "a", 1)
