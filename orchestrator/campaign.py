@@ -33,6 +33,7 @@ class Recorder(Protocol):
     def started(self, job: Job, ray_tags: dict[str, str]) -> None: ...
     def points(self, job: Job, points: list[dict[str, Any]]) -> None: ...
     def ended(self, job: Job, end: dict[str, Any]) -> None: ...
+    def dropped(self, job: Job, reason: str) -> None: ...
     def tick(self) -> None: ...
     def message(self, text: str) -> None: ...
 
@@ -61,6 +62,7 @@ class Campaign:
         self.out_of_budget = False
         self._paused: list[tuple[float, Job]] = []  # faulted cells that wait a while
         self._ended: list[str] = []
+        self._steps: dict[str, int] = {}  # the last one that an attempt has reported
 
     # ------------------------------------------------------------ what happens next
 
@@ -88,21 +90,24 @@ class Campaign:
 
     def _left(self) -> bool:
         """Whether anything is still to be started; asks for more when nothing is."""
-        if self._is_over:
-            return False
-        if len(self.queue) or self._paused:
-            return True
-        self.queue.add(self.more())
-        return bool(len(self.queue))
+        if not len(self.queue) and not self._paused and not self._is_ended:
+            self.queue.add(self.more())
+        waiting = bool(len(self.queue) or self._paused)
+        self.out_of_budget = waiting and self.spent()
+        return waiting and not self._is_over
 
     @property
     def _is_over(self) -> bool:
         """Nothing is started any more."""
+        return self._is_ended or self.spent()
+
+    @property
+    def _is_ended(self) -> bool:
         draining = self.control is not None and self.control.draining
-        self.out_of_budget = self.out_of_budget or self.spent()
-        return draining or self.out_of_budget or self.policy.aborted is not None
+        return draining or self.policy.aborted is not None
 
     def _start(self) -> None:
+        self.gangs.look()
         now = time.monotonic()
         self.queue.add(job for at, job in self._paused if at <= now)
         self._paused = [(at, job) for at, job in self._paused if at > now]
@@ -130,18 +135,22 @@ class Campaign:
         for id in self.control.cancelled(set(running)):
             fault = evidence.fault("cancelled", self.control.reason(id))
             self._ended_with(running[id], {"fault": fault, "cancelled": True})
-        for job in self.queue.waiting():
+        waiting = [*self.queue.waiting(), *(job for _, job in self._paused)]
+        for job in waiting:
             if self.control.dropped(job["id"]):
                 self.queue.remove(job["id"])
-        self._paused = [w for w in self._paused if not self.control.dropped(w[1]["id"])]
+                self._paused = [w for w in self._paused if w[1] is not job]
+                self._ended.append(job["id"])
+                self.recorder.dropped(job, self.control.reason(job["id"]))
 
     def _say_stuck(self) -> None:
         for job in self.queue.waiting()[:1]:
             shape = shape_of(job)
             if not self.gangs.room().could_hold(shape):
                 self.recorder.message(
-                    f"{job['label']} waits: the nodes that are left cannot hold its "
-                    f"{shape.workers} workers of {shape.cpus:g} CPUs and {shape.gpus:g} GPUs"
+                    f"{job['label']} waits: the nodes that are left, or what others leave of "
+                    f"them, cannot hold its {shape.workers} workers of {shape.cpus:g} CPUs and "
+                    f"{shape.gpus:g} GPUs"
                 )
 
     # ------------------------------------------------------------ what the supervisors say
@@ -152,6 +161,7 @@ class Campaign:
 
     def points(self, ticket: str, points: list[dict[str, Any]]) -> None:
         if gang := self._at_work(ticket):
+            self._steps[gang.work["id"]] = points[-1]["step"]
             self.recorder.points(gang.work, points)
 
     def ended(self, ticket: str, end: dict[str, Any]) -> None:
@@ -176,7 +186,9 @@ class Campaign:
             if end["fault"]["outcome"] == "lost":
                 self.gangs.suspect(gang)
             self.gangs.drop(gang)  # whatever went wrong may live on in the processes
-        again = self.policy.ended(job["id"], job["label"], end) and not end.get("cancelled")
+        said = {**end, "step": self._steps.get(job["id"])}
+        again = self.policy.ended(job["id"], job["label"], said)
+        again = again and not end.get("cancelled") and not self._is_over
         if again:
             at = time.monotonic() + self.policy.pause_s(job["id"])
             self._paused.append((at, job))

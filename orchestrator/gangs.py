@@ -8,6 +8,7 @@ ranks by name.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -103,23 +104,24 @@ class Gangs:
 
     def room(self) -> Room:
         """What is free, or would be without gangs that idle."""
-        self._look()
         now = time.monotonic()
-        sound = {id: n for id, n in self._nodes.items() if self._suspects.get(id, 0) < now}
-        room = Room(sound or self._nodes)
+        others = dict(self._foreign)
+        suspects = [id for id in self._nodes if self._suspects.get(id, 0) >= now]
+        if len(suspects) < len(self._nodes):
+            others |= dict.fromkeys(suspects, (math.inf, math.inf))
+        room = Room(self._nodes, others)
         for gang in self._all:
             if gang.job:
                 room.take(gang.shape, gang.placement)
             else:
                 room.warm.setdefault(gang.shape, []).append(gang.placement)
-        for id, (cpus, gpus) in self._foreign.items():
-            room.take(Shape(1, cpus, gpus), (id,))
         return room
 
-    def _look(self, now: bool = False) -> None:
+    def look(self) -> None:
+        """See which nodes live, and end gangs that idle too long; to be called often."""
         import ray
 
-        if not now and time.monotonic() - self._looked < REFRESH_S:
+        if time.monotonic() - self._looked < REFRESH_S:
             return
         self._looked = time.monotonic()
         nodes = {n["NodeID"]: n["Resources"] for n in ray.nodes() if n["Alive"]}
@@ -231,6 +233,8 @@ class Gangs:
                 out.append((gang, evidence.fault("lost", "its node went before the cell began")))
             elif not gang.where and self._has_no_room(gang):
                 out.append((gang, None))
+            elif not gang.where and time.monotonic() - gang.since > gang.work["hang_timeout_s"]:
+                out.append((gang, evidence.of_silence(gang.work["hang_timeout_s"])))
         if any(fault is None for _, fault in out):
             self._measure_foreign()
         return out

@@ -67,7 +67,15 @@ def probe_plan(plan: Plan, unknown: list[Planned]) -> Plan:
     cells = tuple(_short(planned) for planned in firsts.values())
     sweep = replace(plan.sweep, name=f"{plan.sweep.name}-probe", notify=None)
     return replace(
-        plan, sweep=sweep, cells=cells, everything=cells, settled={}, left={}, tuning=None
+        plan,
+        sweep=sweep,
+        cells=cells,
+        everything=cells,
+        settled={},
+        left={},
+        tuning=None,
+        more=(),
+        choices=(),
     )
 
 

@@ -105,10 +105,16 @@ class Progress:
             self._show(often=True)
 
     def cell_finished(
-        self, id: str, outcome: str, metric: float | None = None, seconds: float | None = None
+        self,
+        id: str,
+        outcome: str,
+        metric: float | None = None,
+        seconds: float | None = None,
+        label: str = "",
     ) -> None:
+        """Of a cell that had not started, `label` says which it was."""
         cell = self._running.pop(id, None)
-        label = cell.label if cell else id
+        label = cell.label if cell else label or id
         spent = seconds if seconds is not None else self._clock() - cell.since if cell else 0.0
         self._finished[id] = (outcome, spent)
         value = f"{self._metric} {metric:.3f}" if metric is not None else ""

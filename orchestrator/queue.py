@@ -105,7 +105,7 @@ class Queue:
     def _claimed(self, job: Job, shape: Shape, room: Room) -> frozenset[str]:
         """The nodes kept free for the first cell that waits: the same ones until it starts."""
         id, nodes = self._claim
-        if id != job["id"] or not nodes <= room.total.keys() or not nodes:
+        if id != job["id"] or not room.could_hold(shape, nodes):
             self._claim = (job["id"], room.soonest(shape))
         return self._claim[1]
 

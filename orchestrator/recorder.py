@@ -169,6 +169,11 @@ class Recorder:
                 job["id"], _Ended(r["outcome"], r["reason"], r["step"], r["metrics"], r["values"])
             )
 
+    def dropped(self, job: Job, reason: str) -> None:
+        """A cell that waited was cancelled: no attempt was made, and none is on record."""
+        self.ended_cells[job["id"]] = _Ended("cancelled", reason, None)
+        self.progress.cell_finished(job["id"], "cancelled", label=job["label"])
+
     def tick(self) -> None:
         self.progress.tick()
 

@@ -30,10 +30,21 @@ class Shape(NamedTuple):
 
 
 class Room:
-    """`nodes`: CPU and GPU of each node, by its id."""
+    """`nodes`: CPU and GPU of each node, by its id; `others`: what of them others use, who are not
+    waited for."""
 
-    def __init__(self, nodes: Mapping[str, Mapping[str, float]]) -> None:
-        self.total = {id: (node.get("CPU", 0), node.get("GPU", 0)) for id, node in nodes.items()}
+    def __init__(
+        self,
+        nodes: Mapping[str, Mapping[str, float]],
+        others: Mapping[str, tuple[float, float]] | None = None,
+    ) -> None:
+        self.nodes = {id: (node.get("CPU", 0), node.get("GPU", 0)) for id, node in nodes.items()}
+        taken = others or {}
+        self.total = {
+            id: (max(cpus - used[0], 0), max(gpus - used[1], 0))
+            for id, (cpus, gpus) in self.nodes.items()
+            for used in [taken.get(id, (0, 0))]
+        }
         self.free = {id: list(has) for id, has in self.total.items()}
         self.warm: dict[Shape, list[Placement]] = {}  # where processes of a gang wait for a cell
 
@@ -81,12 +92,13 @@ class Room:
         enough = sum(most[c] for c in chosen) >= shape.workers
         return frozenset(chosen if enough else [])
 
-    def could_hold(self, shape: Shape) -> bool:
-        """Whether a gang of `shape` would fit if all were free."""
-        return sum(_times(shape, has) for has in self.total.values()) >= shape.workers
+    def could_hold(self, shape: Shape, nodes: Collection[str] | None = None) -> bool:
+        """Whether a gang of `shape` would fit, on `nodes` alone, if all of ours were free."""
+        without = [] if nodes is None else [id for id in self.nodes if id not in nodes]
+        return bool(self.soonest(shape, without))
 
     def _fits_a_node(self, shape: Shape) -> bool:
-        return any(_times(shape, has) >= shape.workers for has in self.total.values())
+        return any(_times(shape, has) >= shape.workers for has in self.nodes.values())
 
     def _add(self, shape: Shape, placement: Iterable[str], sign: int) -> None:
         for id in placement:

@@ -8,6 +8,7 @@ ids. Ray and the gangs stay up from the one to the other.
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,7 @@ from orchestrator.recorder import Recorder
 from orchestrator.recovery import close_orphans, store_unrecorded
 
 EXIT_SETTLED, EXIT_FAULTS, EXIT_DRAINED, EXIT_INTERRUPTED = 0, 1, 3, 130
+PATIENCE_S, EVERY_S = 600, 5  # with a ledger that is away between two stages
 
 
 class Ground:
@@ -54,8 +56,11 @@ class Ground:
         self._stack.close()
 
     def ready(self, plan: Plan) -> tuple[Cluster, Gangs]:
-        """The cluster, which can hold what `plan` has to do, and the gangs. Raises ClusterError."""
-        jobs = [plan.job(planned) for planned in (*plan.todo, *plan.more)]
+        """The cluster, which can hold what `plan` has to do, also after tuning, and the gangs.
+        Raises ClusterError."""
+        waits = [planned for planned in plan.cells if planned.waits]
+        first = plan.tuning.todo if plan.tuning else []
+        jobs = [plan.job(p) for p in (*first, *plan.todo, *waits, *plan.more)]
         if self._there is None:
             at = self._address
             self._screen.print(f"joining Ray at {at} ..." if at else "starting Ray ...")
@@ -100,10 +105,16 @@ class Ended:
     recorder: Recorder
     stopped: str = ""
     aborted: str = ""
+    is_last: bool = True
 
     @property
     def is_whole(self) -> bool:
-        return self.recorder.all_settled and self.recorder.stored
+        return self.is_last and self.recorder.all_settled and self.recorder.stored
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the next stage is not begun."""
+        return bool(self.aborted) or self.stopped in ("drained", "cancelled")
 
     @property
     def code(self) -> int:
@@ -125,14 +136,19 @@ def start_sweep(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: Co
     with (
         Ground(args.address, screen) as ground,
         notifying(plan.sweep.notify, plan.sweep.name, say) as ending,
+        Control(
+            plan.folder.parent, plan.sweep.name, [], say=say, arguments=args.arguments
+        ) as control,
     ):
         ending.link = ledger.ui_command()
-        start = _Start(args, ledger, screen, ground, spending)
+        start = _Start(args, ledger, screen, ground, spending, control)
         ending.outcomes = start.outcomes  # from now on, also for a start that ends by an error
         if plan.tuning and choose(plan.tuning, plan.tuning.settled, ledger, start.again).plan.todo:
             ended = start.stage(plan.tuning, plan)
-            if not ended.stopped and not ended.aborted:
+            ended.is_last = False
+            if not ended.is_cut:
                 print_text(ended.recorder.report())
+                start.wait_for_ledger()
                 plan = plan.asked(ledger.settled)
                 ended = start.stage(plan, plan)
         else:
@@ -142,7 +158,7 @@ def start_sweep(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: Co
     print_text(ended.recorder.report())
     if ended.aborted:
         say(ended.aborted)
-    if ended.stopped == "budget":
+    if ended.stopped == "budget" and not ended.is_whole:
         say(spending.line())
     return ended.code
 
@@ -166,7 +182,9 @@ class _Start:
         screen: Console,
         ground: Ground,
         spending: Spending,
+        control: Control,
     ) -> None:
+        self.control = control
         self.args, self.ledger, self.screen, self.ground = args, ledger, screen, ground
         self.spending, self.again = spending, again_of(args)
         self.say = partial(screen.print, markup=False, soft_wrap=True)
@@ -195,24 +213,27 @@ class _Start:
             plan = with_further_seeds(chosen.plan)
             is_tuning = plan.cells[0].cell.role == "tune"
             self._say_what_is_to_come(whole if is_tuning else plan)
-            with Control(
-                plan.folder.parent,
-                plan.sweep.name,
-                plan.todo,
-                say=self.say,
-                arguments=self.args.arguments,
-            ) as control:
-                self._check(whole if is_tuning else plan)
-                for planned in chosen.anew:
-                    start_over(plan.folder / planned.id)
-                recorder = Recorder(
-                    ledger, plan, self.screen, self.args.arguments, recovered.elsewhere
-                )
-                self._recorder = recorder
-                with recorder:
-                    if not plan.todo:
-                        return Ended(recorder)
-                    return train(plan, recorder, control, self.ground, self.spending)
+            self.control.add(plan.todo)
+            self._check(whole if is_tuning else plan)
+            for planned in chosen.anew:
+                start_over(plan.folder / planned.id)
+            recorder = Recorder(ledger, plan, self.screen, self.args.arguments, recovered.elsewhere)
+            self._recorder = recorder
+            with recorder:
+                if not plan.todo:
+                    return Ended(recorder)
+                self.ground.ready(whole if is_tuning else plan)
+                return train(plan, recorder, self.control, self.ground, self.spending)
+
+    def wait_for_ledger(self) -> None:
+        """Between two stages: a ledger that is away for a while does not end a sweep that is half
+        trained, nor does it hide what tuning came to."""
+        give_up, silent = time.monotonic() + PATIENCE_S, True
+        while not self.ledger.flush() and time.monotonic() < give_up:
+            if silent:
+                self.say("the next cells wait for MLflow, which does not have all results yet")
+            silent = False
+            time.sleep(EVERY_S)
 
     def _say_what_is_to_come(self, plan: Plan) -> None:
         self.say(plan.headline())
@@ -263,6 +284,8 @@ def train(
     try:
         run_cells(campaign, plan.sweep.name)
     finally:
+        for gang in [gang for gang in gangs if gang.job]:
+            gangs.drop(gang)  # before its cell is closed and free for others
         spending.before, spending.now = earlier + recorder.gpu_hours(), float
     stopped = control.stopped or ("budget" if campaign.out_of_budget else "")
     return Ended(recorder, stopped, campaign.policy.aborted or "")

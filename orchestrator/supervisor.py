@@ -47,7 +47,7 @@ def _run(job: Job, gang: dict[str, Any], report: Report) -> dict[str, Any]:
         machine = gang_tags(ray.get(asked, timeout=job["hang_timeout_s"]))
     except ray.exceptions.GetTimeoutError:
         return {"fault": evidence.of_silence(job["hang_timeout_s"])}
-    except (ray.exceptions.RayActorError, ValueError) as error:
+    except (ray.exceptions.RayError, ValueError) as error:
         return {"fault": evidence.of_death(error, None, "")}
     report(
         {
@@ -75,7 +75,8 @@ def _meeting(job: Job, where: list[dict[str, Any]], first: Any) -> str:
 
     if len({w["node"] for w in where}) == 1:
         return f"file:{job['folder']}/.meeting-{uuid.uuid4().hex[:8]}"
-    return f"tcp://{where[0]['ip']}:{ray.get(first.free_port.remote())}"
+    port = ray.get(first.free_port.remote(), timeout=job["hang_timeout_s"])
+    return f"tcp://{where[0]['ip']}:{port}"
 
 
 def _watch(job: Job, first: Any, running: dict[Any, int], report: Report) -> dict[str, Any]:

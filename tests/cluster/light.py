@@ -80,6 +80,9 @@ class Noted:
     def ended(self, job: dict[str, Any], end: dict[str, Any]) -> None:
         self._note("ended", job, end)
 
+    def dropped(self, job: dict[str, Any], reason: str) -> None:
+        self._note("dropped", job, reason)
+
     def tick(self) -> None:
         """Time passes without being noted."""
 

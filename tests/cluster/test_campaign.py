@@ -187,7 +187,9 @@ def test_cells_are_cancelled_while_they_run_and_while_they_wait(tmp_path: Path) 
     ]
     run(jobs, noted, control=Late({"running", "waiting"}))
     assert sorted(ends(noted)) == [("other", "converged"), ("running", "cancelled")]
-    assert noted.of("ended")[0][2].get("fault", {"reason": "by hand"})["reason"] == "by hand"
+    assert [(id, why) for _, id, why in noted.of("dropped")] == [("waiting", "by hand")]
+    faults = [end["fault"]["reason"] for _, _, end in noted.of("ended") if "fault" in end]
+    assert faults == ["by hand"]
 
 
 def test_a_drained_sweep_ends_what_runs_and_starts_no_more(tmp_path: Path) -> None:

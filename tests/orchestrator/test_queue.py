@@ -91,6 +91,20 @@ def test_small_gangs_go_by_a_large_one_only_where_it_will_not_lie() -> None:
     assert [s.job["id"] for s in starts] == ["large"]
 
 
+def test_a_claim_moves_on_from_a_node_that_somebody_else_has_taken() -> None:
+    nodes = {id: NODES[id] for id in ("n0", "n1")}
+    queue = Queue()
+    queue.add([job("large", 0, ranks=8), *(job(f"small {i}", 1) for i in range(3))])
+    room = Room(nodes)
+    room.take(shape_of(job("x", ranks=1)), ("n0",))
+    room.take(shape_of(job("y", ranks=5)), ("n1",) * 5)
+    assert {id for s in queue.start(room, []) for id in s.placement} == {"n1"}  # n0 is claimed
+    queue.add([job(f"later {i}", 1) for i in range(3)])
+    room = Room(nodes, {"n0": (0, 1)})
+    room.take(shape_of(job("y", ranks=5)), ("n1",) * 5)
+    assert {id for s in queue.start(room, []) for id in s.placement} == {"n0"}
+
+
 def test_a_gang_too_large_for_a_limit_runs_alone_and_others_do_not_go_by() -> None:
     jobs = [job("large", 0, ranks=8), job("small", 1)]
     order = simulate(jobs, lambda j: 1.0, Limits(gpus=4))

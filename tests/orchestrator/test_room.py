@@ -60,6 +60,18 @@ def test_the_soonest_nodes_are_those_that_lack_least() -> None:
     assert room(a=8).soonest(Shape(16, 1, 1)) == frozenset()
 
 
+def test_what_others_use_is_not_waited_for() -> None:
+    """Somebody holds one GPU of a: a gang of eight waits for b, though a lacks less for it."""
+    here = Room({"a": EIGHT, "b": EIGHT}, {"a": (0, 1)})
+    here.take(Shape(4, 1, 1), ["b"] * 4)
+    assert here.soonest(Shape(8, 1, 1)) == {"b"}
+    shut_out = Room({"a": EIGHT, "b": EIGHT}, {"a": (0, 1), "b": (0, 2)})
+    assert not shut_out.could_hold(Shape(8, 1, 1))
+    assert shut_out.could_hold(Shape(7, 1, 1))
+    # and it is not torn apart for it: where all is free it fits a node
+    assert shut_out.place(Shape(8, 1, 1)) is None
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 12), st.sampled_from([0.5, 1, 2])), max_size=30),
     st.lists(st.integers(1, 8), min_size=1, max_size=5),
