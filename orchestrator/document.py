@@ -138,13 +138,18 @@ def _whole(path: KeyPath) -> bool:
 def split_argument(argument: str, option: str = "--set") -> tuple[str, Any]:
     """`a.b=value` as key and value. The value is YAML, but `1e-4` is the number that is meant."""
     key, sign, text = argument.partition("=")
-    key = key.strip()
+    key, who = key.strip(), f"{option} {shown(argument)}"
     if not sign or not key or any(not part for part in key.split(".")):
-        raise SweepError(f"{option} {argument}: write it as key=value, for example optim.lr=0.01")
+        raise SweepError(f"{who}: write it as key=value, for example optim.lr=0.01")
     try:
         return key, _numbers(yaml.safe_load(text))
     except (yaml.YAMLError, RecursionError, ValueError):
-        raise SweepError(f"{option} {argument}: {text!r} is not a YAML value") from None
+        raise SweepError(f"{who}: what follows = is not a YAML value") from None
+
+
+def shown(argument: str) -> str:
+    """An argument as an error names it: without its value where that may be a webhook's address."""
+    return re.split("[=:]", argument)[0] if re.search("notify|webhook", argument) else argument
 
 
 def _numbers(value: Any) -> Any:

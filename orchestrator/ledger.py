@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detcore.result import Point
-from orchestrator.notify import redacted
 from orchestrator.provenance import code_diff, code_tags, diff_id, owner_of, process_tags
 from orchestrator.runs import (
     FAULTS,
@@ -162,18 +161,18 @@ class Ledger:
             "run.kind": "sweep",
             "sweep.name": self.name,
             "sweep.variant": variant or "default",
-            "sweep.arguments": cut(redacted(arguments), 5000),
-            "mlflow.note.content": cut(redacted(note), 7900),
+            "sweep.arguments": cut(arguments, 5000),
+            "mlflow.note.content": cut(note, 7900),
         }
         tags |= code_tags() | process_tags()
         try:
             run_id = open_sweep_run(self._live, self.experiment_id, self.name, tags)
         except Exception as error:
             raise LedgerError(unreachable(self.store, error)) from error
-        texts = {"sweep.yaml": redacted(spec_text), "plan.json": json.dumps(plan, indent=2)}
+        texts = {"sweep.yaml": spec_text, "plan.json": json.dumps(plan, indent=2)}
         if diff := code_diff():  # a later start may have another: cells name theirs (`git.diff`)
             name = f"diffs/{diff_id(diff)}.diff"
-            texts |= {"code.diff": redacted(diff), name: redacted(diff)}
+            texts |= {"code.diff": diff, name: diff}
         self._write(run_id, texts)
         try:
             save_views(self._live, self.experiment_id, self._axes)

@@ -1,7 +1,8 @@
 """Telling a webhook how a sweep ended: the key `notify` of a sweep file. No part of a cell's id.
 
-The address is a secret (who has a Slack webhook's can write there): it is never printed, and what
-goes on record goes through `redacted`.
+The address is a secret (who has a Slack webhook's can write there). A sweep file goes on record
+and into version control, so it names the environment variable that holds the address; one that
+holds the address itself is refused, and the address is never printed.
 """
 
 from __future__ import annotations
@@ -15,46 +16,92 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from detcore.config import ConfigError, from_dict, nearest
+from orchestrator.document import Document, KeyPath
 from orchestrator.runs import FAULTS, SETTLED
 
 Event = Literal["done", "drained", "failed", "aborted"]
 TIMEOUT = 5.0  # seconds for the answer; the sweep ends at most so much later
-_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_VARIABLE = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
+_FORM = "{webhook: $NAME, on: [done, ...]}"
+_NO_NAME = (
+    "must be the name of an environment variable, as $SWEEP_WEBHOOK: an address that anybody can "
+    "post to does not belong in a file"
+)
 
 
 @dataclass(frozen=True)
 class Notify:
-    """`webhook`: an http or https address, or `$NAME` of the environment variable that holds one.
-    Events: `done` (every cell has a result), `failed` (some have none), `drained`, `aborted` (ended
-    by an error, by Ctrl-C or by cancel)."""
+    """`webhook`: `$NAME` of the environment variable that holds an http or https address. Events:
+    `done` (every cell has a result), `failed` (some have none), `drained`, `aborted` (ended by an
+    error, by Ctrl-C or by cancel)."""
 
     webhook: str = ""
     on: tuple[Event, ...] = ("done", "drained", "failed", "aborted")
 
     def __post_init__(self) -> None:
         if not self.webhook:
-            raise ValueError("webhook is missing: an address, or $NAME of a variable with it")
-        if not _VARIABLE.fullmatch(self.webhook) and (wrong := _wrong(self.webhook)):
-            raise ValueError(f"webhook {wrong}, or $NAME of a variable with one")  # never its value
+            raise ValueError("webhook is missing: $NAME of the environment variable that has it")
+        if not _VARIABLE.fullmatch(self.webhook):
+            raise ValueError(f"webhook {_NO_NAME}")  # never its value
 
     def address(self) -> str:
         """Where to post to. Raises ValueError when the variable does not hold it; one line."""
-        found = _VARIABLE.fullmatch(self.webhook)
-        if not found:
-            return self.webhook
-        name = found[1] or found[2]
+        name = self.webhook.removeprefix("$")
         address = os.environ.get(name, "").strip()
         if not address:
             raise ValueError(f"the environment variable {name} is not set")
         if wrong := _wrong(address):
             raise ValueError(f"the environment variable {name} {wrong}")
         return address
+
+
+# ---------------------------------------------------------------- the sweep file
+
+
+def read_notify(document: Document) -> Notify | None:
+    """`notify`; raises SweepError."""
+    if "notify" not in document.data:
+        return None
+    refuse_addresses(document, document.data)
+    given = document.data["notify"]
+    if isinstance(given, dict):  # YAML 1.1 reads the word `on` as true
+        given = {"on" if key is True else key: value for key, value in given.items()}
+    try:
+        return from_dict(Notify, given, ("notify",))
+    except ConfigError as error:
+        raise document.error(error.path, error.problem) from None
+
+
+def refuse_addresses(document: Document, part: Mapping[str, Any], at: KeyPath = ()) -> None:
+    """Raise SweepError, without the value, if `notify` in a part of a sweep holds anything else
+    than `$NAME` for the webhook. `part` lies at `at`: the file, one of its profiles, an argument.
+    Each is to be asked for itself, as all are on record, also what another one replaces."""
+    at = (*at, "notify")
+    given = part.get("notify")
+    if given is None:
+        return
+    if not isinstance(given, dict):
+        raise document.error(at, f"must be a mapping: {_FORM}")
+    for key in given:
+        if key in ("webhook", "on", True):
+            continue
+        if not re.fullmatch(r"\w+", str(key)):  # {webhook:https://...} is one key, all of it
+            raise document.error(at, f"write it as {_FORM}, with a space after each colon")
+        problem = f"unknown key {key!r}; {nearest(str(key), ['on', 'webhook'])}"
+        raise document.error((*at, str(key)), problem)
+    webhook = given.get("webhook")
+    if webhook is not None and not (isinstance(webhook, str) and _VARIABLE.fullmatch(webhook)):
+        raise document.error((*at, "webhook"), _NO_NAME)
+
+
+# ---------------------------------------------------------------- when a sweep ends
 
 
 @dataclass
@@ -119,11 +166,6 @@ def message(sweep: str, ending: Ending) -> dict[str, Any]:
     }
 
 
-def redacted(text: str) -> str:
-    """`text`, a sweep file or arguments, without the address of any webhook in it."""
-    return re.sub(r"""(webhook['"]?\s*[:=]\s*['"]?https?://)[^\s'",}]*""", r"\1***", text)
-
-
 def _tell(notify: Notify, content: dict[str, Any], say: Callable[[str], None]) -> None:
     answer: list[str] = []
     # a thread, because looking up a name knows no time-out
@@ -179,4 +221,4 @@ def _wrong(address: str) -> str:
 def _first_line(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    return redacted(f"{type(error).__name__}: {error}".partition("\n")[0][:300])
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:300]

@@ -8,13 +8,15 @@ from typing import Any
 
 from detcore.config import Config, nearest
 from orchestrator.axes import Axis, Level, Write, check_config_path, leaves
-from orchestrator.document import KEYS, Document, SweepError, lay, part, split_argument
+from orchestrator.document import KEYS, Document, SweepError, lay, part, shown, split_argument
+from orchestrator.notify import refuse_addresses
 
 COMMAND_LINE = "command line"  # the first key of what is written there
 
 
 def with_profile(document: Document, profile: str | None) -> Document:
     """The sweep without its `profiles`, the chosen one laid over it. All profiles are checked."""
+    refuse_addresses(document, document.data)
     profiles = document.data.get("profiles", {})
     if not isinstance(profiles, dict):
         raise document.error(("profiles",), "must map names to parts of a sweep")
@@ -27,6 +29,7 @@ def with_profile(document: Document, profile: str | None) -> Document:
             if key not in choices:
                 hint = nearest(str(key), choices)
                 raise document.error((*at, str(key)), f"{key!r} cannot stand in a profile; {hint}")
+        refuse_addresses(document, body, at)
     if profile is not None and profile not in profiles:
         have = nearest(profile, [str(p) for p in profiles]) if profiles else "the file has none"
         raise SweepError(f"{document.where(('profiles',))}: unknown profile {profile!r}; {have}")
@@ -61,7 +64,8 @@ def _change(document: Document, argument: str, key: str, value: Any) -> Document
     """One `--set` that changes the sweep itself."""
     words = key.split(".")
     keys = ["set", ".".join(words[1:])] if words[0] == "set" and len(words) > 1 else words
-    complaint = f"--set {argument}: "
+    who = f"--set {shown(argument)}"
+    complaint = f"{who}: "
     if keys[0] in ("profiles", "version"):
         raise SweepError(f"{complaint}{keys[0]} cannot be set here")
     if keys[0] in ("axes", "derive") and len(keys) > 1:
@@ -76,7 +80,9 @@ def _change(document: Document, argument: str, key: str, value: Any) -> Document
     for word in reversed(keys):
         nested = {word: nested}
     spots = [tuple(keys[:end]) for end in range(len(keys) + 1)]
-    return lay(document, Document(nested, dict.fromkeys(spots, f"--set {argument}")))
+    over = Document(nested, dict.fromkeys(spots, who))
+    refuse_addresses(over, over.data)
+    return lay(document, over)
 
 
 def _config_write(
@@ -87,7 +93,7 @@ def _config_write(
     if first not in (*top, "seed"):
         choices = sorted([*top, *(k for k in KEYS if k not in ("version", "profiles"))])
         hint = nearest(first, choices)
-        raise SweepError(f"--set {argument}: unknown key {first!r}; {hint}")
+        raise SweepError(f"--set {shown(argument)}: unknown key {first!r}; {hint}")
     at = (COMMAND_LINE, key)
     document = _with_origin(document, at, f"--set {argument}")
     try:

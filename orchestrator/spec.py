@@ -26,7 +26,7 @@ from orchestrator.derive import Line, names_of, read_lines, read_resource
 from orchestrator.design import Block, read_design
 from orchestrator.document import KEYS, Document, KeyPath, SweepError, read_document
 from orchestrator.failure import Failure, read_failure
-from orchestrator.notify import Notify
+from orchestrator.notify import Notify, read_notify
 from orchestrator.overrides import check_collisions, is_replaced, with_arguments, with_profile
 from orchestrator.reference import Reference, read_reference
 from orchestrator.rules import Claim, Rule, read_claims, read_rules
@@ -140,7 +140,7 @@ def load_sweep(
         tune=tune,
         failure=read_failure(document),
         budget=_section(document, Budget, "budget"),
-        notify=_notify(document),
+        notify=read_notify(document),
         design=read_design(document, axes, baseline, seeds.listed),
         rules=read_rules(document, lines, known),
         claims=read_claims(document, known),
@@ -237,19 +237,6 @@ def _section(document: Document, cls: type[Any], key: str) -> Any:
         return from_dict(cls, document.data.get(key, {}), (key,))
     except ConfigError as error:
         raise document.error(pointed(error, document), error.problem) from None
-
-
-def _notify(document: Document) -> Notify | None:
-    if "notify" not in document.data:
-        return None
-    given = document.data["notify"]
-    if not isinstance(given, dict):  # not shown: it may be the address
-        raise document.error(("notify",), "must be a mapping: {webhook: $NAME, on: [done, ...]}")
-    # YAML 1.1 reads the word `on` as true
-    given = {"on" if key is True else key: value for key, value in given.items()}
-    document = Document({"notify": given}, document.origins)
-    notify: Notify = _section(document, Notify, "notify")
-    return notify
 
 
 def _metric(document: Document) -> Metric:

@@ -14,7 +14,8 @@ from tests.orchestrator.test_notify import SECRET, webhook
 def test_machine_logs_and_the_webhook(workplace: Workplace) -> None:
     place = workplace
     with webhook() as hook:
-        place.write(notify={"webhook": hook.url})
+        place.environment["SWEEP_WEBHOOK"] = hook.url
+        place.write(notify={"webhook": "$SWEEP_WEBHOOK"})
         first = place.run()
         assert first.process.returncode == 0, first.stderr()
         ((_, _, content),) = hook.got

@@ -14,12 +14,14 @@ import pytest
 import yaml
 
 from orchestrator import notify
-from orchestrator.notify import Notify, event_of, notifying, redacted
+from orchestrator.notify import Notify, event_of, notifying
 from orchestrator.plan import make_plan
 from orchestrator.spec import SweepError, load_sweep
 from tests.orchestrator.server import free_port
 
 SECRET = "T0/B1/very-secret"
+NAME = "$SWEEP_WEBHOOK"
+HOOK = Notify(NAME)
 
 
 class Webhook:
@@ -52,11 +54,14 @@ class Webhook:
 
 @contextmanager
 def webhook(status: int = 200, silent: bool = False) -> Iterator[Webhook]:
+    """A server, and its address in $SWEEP_WEBHOOK."""
     hook = Webhook(status, silent)
     thread = threading.Thread(target=hook.server.serve_forever)
     thread.start()
     try:
-        yield hook
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SWEEP_WEBHOOK", hook.url)
+            yield hook
     finally:
         hook.release.set()
         hook.server.shutdown()
@@ -67,7 +72,7 @@ def webhook(status: int = 200, silent: bool = False) -> Iterator[Webhook]:
 def test_a_sweep_that_is_done_is_told_whole() -> None:
     said: list[str] = []
     with webhook() as hook:
-        with notifying(Notify(hook.url), "small", said.append) as ending:
+        with notifying(HOOK, "small", said.append) as ending:
             ending.outcomes = lambda: ["converged", "diverged", "converged", "oom"]
             ending.link = "http://127.0.0.1:5000/#/experiments/1"
             ending.event = "failed"
@@ -89,7 +94,7 @@ def test_a_sweep_that_is_done_is_told_whole() -> None:
 def test_an_error_is_told_and_goes_on(error: BaseException, reason: str) -> None:
     with webhook() as hook:
         with pytest.raises(type(error)):  # noqa: PT012, SIM117
-            with notifying(Notify(hook.url), "small") as ending:
+            with notifying(HOOK, "small") as ending:
                 ending.link = "mlflow ui --backend-store-uri x"  # a command is no link
                 ending.event = "done"
                 raise error
@@ -102,7 +107,7 @@ def test_an_error_is_told_and_goes_on(error: BaseException, reason: str) -> None
 def test_only_what_was_asked_for_is_told() -> None:
     with webhook() as hook:
         for event in ("done", "drained", "failed", "aborted"):
-            with notifying(Notify(hook.url, ("drained", "failed")), "small") as ending:
+            with notifying(Notify(NAME, ("drained", "failed")), "small") as ending:
                 ending.event = event
         assert [content["event"] for _, _, content in hook.got] == ["drained", "failed"]
     with notifying(None, "small"):
@@ -124,7 +129,7 @@ def test_how_a_sweep_ended() -> None:
 def test_a_webhook_that_refuses_is_one_line(status: int, why: str) -> None:
     said: list[str] = []
     with webhook(status) as hook:
-        with notifying(Notify(hook.url), "small", said.append) as ending:
+        with notifying(HOOK, "small", said.append) as ending:
             ending.event = "done"
         assert len(hook.got) == 1  # a redirection is not followed
     (line,) = said
@@ -136,13 +141,12 @@ def test_a_webhook_that_does_not_answer_holds_no_one_up(monkeypatch: pytest.Monk
     monkeypatch.setattr(notify, "TIMEOUT", 0.2)
     said: list[str] = []
     with webhook(silent=True) as hook:
-        with notifying(Notify(hook.url), "small", said.append) as ending:
+        with notifying(HOOK, "small", said.append) as ending:
             ending.event = "done"
         # we are here although it has not answered: it does so when the block is left
         assert not hook.release.is_set()
-    with notifying(
-        Notify(f"http://127.0.0.1:{free_port()}/{SECRET}"), "small", said.append
-    ) as ending:
+    monkeypatch.setenv("SWEEP_WEBHOOK", f"http://127.0.0.1:{free_port()}/{SECRET}")
+    with notifying(HOOK, "small", said.append) as ending:
         ending.event = "done"
     silent, absent = said
     assert silent.endswith("no answer in 0.2 s")
@@ -150,28 +154,30 @@ def test_a_webhook_that_does_not_answer_holds_no_one_up(monkeypatch: pytest.Monk
     assert SECRET not in "".join(said)
 
 
-def test_the_address_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (None, "is not set"),
+        ("", "is not set"),
+        (f"ftp://h/{SECRET}", "must be an http or https address"),
+        (f"hooks.example.com/{SECRET}", "must be an http or https address"),
+        (f"https:///{SECRET}", "must be an http or https address"),
+        (f"https://h:x/{SECRET}", "must be an http or https address"),
+        ("https://u:very-secret@h/", "must have no user and password in it"),
+    ],
+)
+def test_a_variable_without_an_address_is_said_first(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, why: str
+) -> None:
+    monkeypatch.delenv("SWEEP_WEBHOOK", raising=False)
+    if value is not None:
+        monkeypatch.setenv("SWEEP_WEBHOOK", value)
     said: list[str] = []
-    with webhook() as hook:
-        for name in ("$MY_HOOK", "${MY_HOOK}"):
-            monkeypatch.setenv("MY_HOOK", hook.url)
-            with notifying(Notify(name), "small", said.append) as ending:
-                ending.event = "done"
-        assert len(hook.got) == 2
-        assert said == []
-        for value, why in ((None, "is not set"), (f"ftp://h/{SECRET}", "http or https")):
-            said.clear()
-            monkeypatch.delenv("MY_HOOK")
-            if value:
-                monkeypatch.setenv("MY_HOOK", value)
-            with notifying(Notify("$MY_HOOK"), "small", said.append) as ending:
-                (early,) = said  # before the hours are spent
-                assert early.startswith("notify: the environment variable MY_HOOK ")
-                assert why in early
-                ending.event = "done"
-            assert SECRET not in "".join(said)
-            monkeypatch.setenv("MY_HOOK", "")
-        assert len(hook.got) == 2
+    with notifying(HOOK, "small", said.append) as ending:
+        (early,) = said  # before the hours are spent
+        assert early.startswith(f"notify: the environment variable SWEEP_WEBHOOK {why}")
+        ending.event = "done"
+    assert "very-secret" not in "".join(said)
 
 
 # ---------------------------------------------------------------- the sweep file
@@ -208,47 +214,91 @@ def test_yaml_reads_on_as_true_and_we_do_not(tmp_path: Path) -> None:
         load_sweep(file)
 
 
+NO_NAME = "must be the name of an environment variable, as $SWEEP_WEBHOOK"
+
 MISTAKES: dict[str, tuple[Any, list[str]]] = {
-    "no address": ({"on": ["done"]}, ["notify", "webhook", "missing"]),
-    "a file": ({"webhook": f"file:///{SECRET}"}, ["notify.webhook", "http or https"]),
-    "no scheme": ({"webhook": f"hooks.example.com/{SECRET}"}, ["notify.webhook", "http or https"]),
-    "no host": ({"webhook": f"https:///{SECRET}"}, ["notify.webhook", "http or https"]),
-    "a bad port": ({"webhook": f"https://h:x/{SECRET}"}, ["notify.webhook", "http or https"]),
-    "a password": (
-        {"webhook": f"https://u:very-secret@h/{SECRET}"},
-        ["notify.webhook", "password"],
-    ),
+    "no address": ({"on": ["done"]}, [":9: notify: ", "webhook", "missing"]),
+    "an address": ({"webhook": f"https://h.com/{SECRET}"}, [":10: notify.webhook: ", NO_NAME]),
+    "a part of it": ({"webhook": f"https://h.com/$X?{SECRET}"}, ["notify.webhook: ", NO_NAME]),
+    "no dollar": ({"webhook": "very-secret"}, ["notify.webhook: ", NO_NAME]),
+    "a list": ({"webhook": [f"https://h.com/{SECRET}"]}, ["notify.webhook: ", NO_NAME]),
+    "another key": ({"webhok": f"https://h.com/{SECRET}"}, ["notify.webhok: ", "mean 'webhook'?"]),
+    "no space": (f"{{webhook:https://h.com/{SECRET}}}", ["notify: ", "a space after each colon"]),
+    "no mapping": (f"https://h.com/{SECRET}", ["notify: ", "must be a mapping: {webhook: $NAME"]),
     "an unknown event": ({"webhook": "$X", "on": ["finished"]}, ["notify.on", "finished", "done"]),
     "an unknown key": ({"webhook": "$X", "when": []}, ["notify", "when", "choices: on, webhook"]),
-    "no mapping": (f"https://h/{SECRET}", ["notify"]),
 }
 
 
 @pytest.mark.parametrize("case", MISTAKES)
 def test_a_mistake_is_one_line_and_keeps_the_secret(tmp_path: Path, case: str) -> None:
     given, words = MISTAKES[case]
+    file = written(tmp_path)
+    # as a person writes a text: yaml.safe_dump would quote it
+    shown = f" {given}\n" if isinstance(given, str) else f"\n{indented(given)}"
+    file.write_text(f"{file.read_text()}notify:{shown}")
+    keeps_the_secret(words, file, tmp_path)
+
+
+def indented(given: Any) -> str:
+    return "".join(f"  {line}\n" for line in yaml.safe_dump(given, sort_keys=False).splitlines())
+
+
+def keeps_the_secret(words: list[str], file: Path, folder: Path, *arguments: str) -> None:
     with pytest.raises(SweepError) as raised:
-        load_sweep(written(tmp_path, notify=given))
+        load_sweep(file, overrides=arguments)
     line = str(raised.value)
     assert "\n" not in line
-    assert line.startswith(f"{tmp_path / 'sweep.yaml'}:")
+    assert line.startswith("--set notify" if arguments else f"{folder / 'sweep.yaml'}:")
     for word in words:
         assert word in line
-    assert "very-secret" not in line
+    for secret in ("very-secret", "h.com"):
+        assert secret not in line
 
 
 @pytest.mark.parametrize(
-    "text",
+    "more",
     [
-        f"notify: {{webhook: https://h.com/{SECRET}, on: [done]}}",
-        f"notify:\n  webhook: 'https://h.com/{SECRET}'\n",
-        f'notify:\n  "webhook" : "http://h.com/{SECRET}"\n',
-        f"x.yaml --set notify.webhook=https://h.com/{SECRET} --yes",
-        f"x.yaml --set 'notify={{webhook: https://h.com/{SECRET}}}'",
-        f"+  webhook: https://h.com/{SECRET}",
+        # replaced by the argument below
+        {"notify": {"webhook": f"https://h.com/{SECRET}"}},
+        # of a profile that this start does not choose
+        {"profiles": {"cloud": {"notify": {"webhook": f"https://h.com/{SECRET}"}}}},
+        {"profiles": {"cloud": {"notify": f"https://h.com/{SECRET}"}}},
     ],
 )
-def test_what_goes_on_record_holds_no_address(text: str) -> None:
-    assert SECRET not in redacted(text)
-    assert len(redacted(text).splitlines()) == len(text.splitlines())
-    assert redacted("webhook: $SWEEP_WEBHOOK") == "webhook: $SWEEP_WEBHOOK"
+def test_an_address_that_does_not_count_is_refused_as_well(
+    tmp_path: Path, more: dict[str, Any]
+) -> None:
+    """The file goes on record whole."""
+    file = written(tmp_path, **more)
+    with pytest.raises(SweepError, match=r"sweep\.yaml:\d+: (profiles\.cloud\.)?notify") as raised:
+        load_sweep(file, overrides=["notify.webhook=$X"])
+    assert "very-secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "word"),
+    [
+        (f"notify.webhook=https://h.com/{SECRET}", NO_NAME),
+        (f"notify={{webhook: https://h.com/{SECRET}}}", NO_NAME),
+        (f"notify={{webhook:https://h.com/{SECRET}}}", "a space after each colon"),
+        (f"notify=https://h.com/{SECRET}", "must be a mapping"),
+        (f"notify.webhok=https://h.com/{SECRET}", "unknown key 'webhok'"),
+        (f"notify={{webhook: https://h.com/{SECRET}", "is not a YAML value"),
+        (f"notify.webhook:https://h.com/{SECRET}", "write it as key=value"),
+        (f"notify..webhook=https://h.com/{SECRET}", "write it as key=value"),
+        (f"notify_webhook=https://h.com/{SECRET}", "unknown key 'notify_webhook'"),
+    ],
+)
+def test_an_argument_keeps_the_secret(tmp_path: Path, argument: str, word: str) -> None:
+    file = written(tmp_path, notify={"webhook": "$X"})
+    keeps_the_secret([word], file, tmp_path, argument)
+    # also if a later one takes its place, as the command goes on record whole
+    keeps_the_secret([word], file, tmp_path, argument, "notify.webhook=$X")
+
+
+def test_an_argument_may_name_the_variable(tmp_path: Path) -> None:
+    file = written(tmp_path)
+    assert load_sweep(file, overrides=["notify.webhook=$X"]).notify == Notify("$X")
+    taken_away = load_sweep(written(tmp_path, notify={"webhook": "$X"}), overrides=["notify=null"])
+    assert taken_away.notify is None

@@ -162,23 +162,20 @@ def test_the_diff_is_with_the_sweep_and_named_by_its_cells(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     from orchestrator import ledger as module
 
-    first, second = "+one = 1\n", "+one = 2\n+notify: {webhook: https://h.com/secret}\n"
+    first, second = "+one = 1\n", "+one = 2\n"
     ledger = module.open_ledger("small", tmp_path)
     for diff in (first, second):
         monkeypatch.setattr(module, "code_diff", lambda diff=diff: diff)  # of this checkout: any
-        run = ledger.start_sweep(
-            "name: small", {}, "", {}, arguments="--set notify.webhook=http://a"
-        )
+        run = ledger.start_sweep("name: small", {}, "", {}, arguments="--set seeds=[0]")
         ledger.finish_sweep(run, {})
 
     def text(name: str) -> str:
         return Path(ledger._live.download_artifacts(run, name)).read_text()
 
     assert text(f"diffs/{provenance.diff_id(first)}.diff") == first
-    assert "one = 2" in text(f"diffs/{provenance.diff_id(second)}.diff")
-    assert text("code.diff") == "+one = 2\n+notify: {webhook: https://***}\n"
+    assert text(f"diffs/{provenance.diff_id(second)}.diff") == text("code.diff") == second
     tags = ledger._live.get_run(run).data.tags
-    assert tags["sweep.arguments"] == "--set notify.webhook=http://***"
+    assert tags["sweep.arguments"] == "--set seeds=[0]"
 
 
 @pytest.mark.gpu
