@@ -28,6 +28,12 @@ RETRIES: Mapping[str, float] = {
 """Further attempts in the same start after an attempt that ended so, for each cell. Outcomes that
 are not here have none."""
 
+STUCK = 10
+"""Losses without a further step after which `unlimited` ends: what kills a cell every time, such as
+a container's limit on memory, looks like a machine that was taken away."""
+
+GAVE_UP = f"lost {STUCK} times without a further step"
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -143,6 +149,14 @@ class _Seen:
     stays: bool = False  # another attempt met it again, or there is no other
 
 
+@dataclass
+class _Losses:
+    """How far a cell has come, and how often it was lost since."""
+
+    step: int = -1  # the highest that any of its attempts has reported
+    since: int = 0
+
+
 class Policy:
     """Which attempts are followed by another, for one start of a sweep.
 
@@ -157,27 +171,42 @@ class Policy:
         self.aborted: str | None = None
         self._failure = failure
         self._ends: dict[str, Counter[str]] = defaultdict(Counter)  # by cell, by outcome
+        self._losses: dict[str, _Losses] = defaultdict(_Losses)  # by cell
         self._seen: dict[str, _Seen] = {}
 
     def ended(self, cell_id: str, label: str, end: Mapping[str, Any]) -> bool:
         """An attempt has ended; whether the cell is run again. `end` has a `result`, or a `fault`
-        with `outcome`, `reason`, `traceback` and perhaps `final`."""
+        with `outcome`, `reason`, `traceback` and perhaps `final`; and perhaps `step`, the last that
+        the attempt reported."""
         fault = end.get("fault")
         if fault is None:
             return False
         outcome = fault["outcome"]
         self._ends[cell_id][outcome] += 1
         allowed = 0.0 if fault.get("final") else self._failure.retries.get(outcome, 0)
-        again = self._ends[cell_id][outcome] <= allowed
+        self._note_progress(cell_id, outcome, end.get("step"))
+        again = self._ends[cell_id][outcome] <= allowed and not self.gave_up(cell_id)
         if outcome == "crashed":
             self._compare(cell_id, label, fault, again)
         return again and self.aborted is None
+
+    def gave_up(self, cell_id: str) -> str:
+        """Why a cell that `unlimited` would try again is not; empty while it is."""
+        unlimited = math.isinf(self._failure.retries.get("lost", 0))
+        return GAVE_UP if unlimited and self._losses[cell_id].since >= STUCK else ""
 
     def pause_s(self, cell_id: str) -> float:
         """How long a cell waits for its next attempt: not at all after the first fault, then 5, 10,
         20 ... 60 s, so that a node that takes one gang after the other is not a hot loop."""
         faults = self._ends[cell_id].total()
         return 0.0 if faults < 2 else min(60.0, 5.0 * 2 ** min(faults - 2, 10))
+
+    def _note_progress(self, cell_id: str, outcome: str, step: int | None) -> None:
+        losses = self._losses[cell_id]
+        if step is not None and step > losses.step:
+            losses.step, losses.since = step, 0
+        elif outcome == "lost":
+            losses.since += 1
 
     def _compare(self, cell_id: str, label: str, fault: Mapping[str, Any], again: bool) -> None:
         trace = fault.get("traceback", "")

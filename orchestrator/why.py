@@ -19,7 +19,7 @@ from orchestrator.again import LEFT
 from orchestrator.attempts import Attempt, Records, deciding, open_records
 from orchestrator.cells import find_cell
 from orchestrator.cli import add_cell_arguments, answered, print_text, to_json
-from orchestrator.failure import UNLIMITED
+from orchestrator.failure import GAVE_UP, STUCK, UNLIMITED
 from orchestrator.progress import duration
 from orchestrator.runs import FAULTS, SETTLED
 from orchestrator.table import RUNNING
@@ -90,13 +90,18 @@ def _in_the_same_start(says: Attempt, retries: dict[str, Any]) -> str:
         return "no other attempt in the same start: data or settings are wrong"
     if says.outcome == "timeout" and "failure.max_hours" in says.reason:
         return "no other attempt in the same start: it would take longer than failure.max_hours"
+    if says.outcome == "lost" and GAVE_UP in says.reason:
+        return f"no other attempt in the same start: {GAVE_UP}"
     key, many = f"failure.retries.{says.outcome}", retries.get(says.outcome)
     if many is None:  # of a sweep that did not write it down
         return f"tried again in the same start as {key} says"
     if many == 0:
         return f"no other attempt in the same start ({key} is 0)"
     if many == UNLIMITED:
-        return f"started again in the same start, without limit ({key})"
+        return (
+            f"started again in the same start, until it is lost {STUCK} times without a further "
+            f"step ({key})"
+        )
     times = "once" if many == 1 else f"up to {many} times"
     return f"tried again in the same start, {times} ({key})"
 

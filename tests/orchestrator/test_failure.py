@@ -94,14 +94,56 @@ def test_a_fault_has_the_attempts_that_it_is_given(outcome: str, attempts: int) 
     assert again == [True] * (attempts - 1) + [False]
 
 
+def lost(step: int | None = None) -> dict[str, Any]:
+    return faulty("lost") | {"step": step}
+
+
 def test_what_is_lost_is_run_again_without_end_and_spends_nothing_else() -> None:
     p = policy()
-    assert all(p.ended("a", label("bn"), faulty("lost")) for _ in range(1000))
+    assert all(p.ended("a", label("bn"), lost(step)) for step in range(1000))
+    assert p.gave_up("a") == ""
     assert p.ended("a", label("bn"), faulty("crashed"))
     assert p.ended("a", label("bn"), faulty("lost"))
     assert p.ended("a", label("bn"), faulty("crashed"))
     assert not p.ended("a", label("bn"), faulty("crashed"))
     assert p.ended("b", label("gn"), faulty("crashed"))  # another cell has its own
+
+
+@pytest.mark.parametrize(
+    ("steps", "runs"),
+    [
+        ([None] * 20, 10),  # it dies before its first step
+        ([0] * 20, 11),  # the first attempt came as far as step 0, the ten after it no farther
+        ([7, *[None, 3, 7] * 7], 11),  # from a checkpoint at or before its highest step
+        ([None] * 9 + [4] + [4] * 9 + [5] + [1] * 20, 30),  # the ninth is followed by progress
+        ([step // 10 for step in range(200)], 200),  # ten at each step, nine of them without one
+        ([step // 11 for step in range(200)], 11),
+    ],
+)
+def test_losses_without_a_further_step_come_to_an_end(steps: list[int | None], runs: int) -> None:
+    p = policy()
+    again = [p.ended("a", label("bn"), lost(step)) for step in steps[:runs]]
+    stuck = runs < len(steps)
+    assert again == [True] * (runs - 1) + [not stuck]
+    assert p.gave_up("a") == ("lost 10 times without a further step" if stuck else "")
+    assert p.gave_up("b") == ""
+    assert p.ended("b", label("gn"), lost())  # another cell has its own
+
+
+def test_a_crash_between_losses_is_neither_a_loss_nor_progress_unless_it_came_farther() -> None:
+    p = policy()
+    for end in [lost(), faulty("crashed")] + [lost()] * 8:
+        assert p.ended("a", label("bn"), end)
+    assert p.ended("a", label("bn"), faulty("crashed") | {"step": 2})
+    for _ in range(9):
+        assert p.ended("a", label("bn"), lost(2))
+    assert not p.ended("a", label("bn"), lost(2))
+
+
+def test_a_number_of_losses_is_that_number() -> None:
+    p = policy(retries={"lost": 12})
+    assert [p.ended("a", label("bn"), lost()) for _ in range(13)] == [True] * 12 + [False]
+    assert p.gave_up("a") == ""  # the file says it
 
 
 def test_a_result_and_a_mistake_are_final() -> None:

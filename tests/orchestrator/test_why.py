@@ -140,7 +140,12 @@ def test_an_attempt_that_no_one_closed(ended: Plan, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("outcome", "reason", "says"),
     [
-        ("lost", "", "started again in the same start, without limit (failure.retries.lost)"),
+        ("lost", "", "until it is lost 10 times without a further step (failure.retries.lost)"),
+        (
+            "lost",
+            "killed by SIGKILL; lost 10 times without a further step",
+            "no other attempt in the same start: lost 10 times without a further step",
+        ),
         ("timeout", "no sign of life", "tried again in the same start, once (failure.retries.time"),
         ("oom", "", "no other attempt in the same start (failure.retries.oom is 0)"),
         ("crashed", "ValueError: x", "no other attempt in the same start: data or settings are"),
