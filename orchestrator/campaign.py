@@ -189,6 +189,8 @@ class Campaign:
         said = {**end, "step": self._steps.get(job["id"])}
         again = self.policy.ended(job["id"], job["label"], said)
         again = again and not end.get("cancelled") and not self._is_over
+        if gave_up := "fault" in end and self.policy.gave_up(job["id"]):
+            end["fault"]["reason"] += f"; {gave_up}"
         if again:
             at = time.monotonic() + self.policy.pause_s(job["id"])
             self._paused.append((at, job))

@@ -25,6 +25,7 @@ from orchestrator.campaign import Campaign, run_cells
 from orchestrator.cluster import DRIVER_ENV, WORKER_ENV
 from orchestrator.failure import Failure, Policy
 from orchestrator.gangs import Gangs
+from orchestrator.queue import Limits
 from tests.cluster.light import Noted, job
 
 RANKS, STEPS = 2, 50
@@ -91,7 +92,8 @@ def ours(kind: str, count: int, folder: Path) -> list[float]:
     ]
     began = time.monotonic()
     with Gangs() as gangs:
-        run_cells(Campaign(jobs, noted, gangs, Policy(Failure())), "ours")
+        one = Limits(cells=1)
+        run_cells(Campaign(jobs, noted, gangs, Policy(Failure()), limits=one), "ours")
     ends = [began, *(at for at, _, _ in noted.of("ended"))]
     faults = [end["fault"]["reason"] for _, _, end in noted.of("ended") if "fault" in end]
     assert not faults, faults[0]
