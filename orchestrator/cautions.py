@@ -39,11 +39,18 @@ def cautions(cells: Sequence[Cell], sweep: Sweep | None = None) -> list[str]:
     """One line each; what concerns the axes only with the sweep that the cells are of."""
     return [
         *(_axes(sweep) if sweep else []),
+        *(_budget(cells, sweep) if sweep else []),
         *_batch_norm_of_one_image(cells),
         *_unequal_training(cells),
         *_one_rate(cells),
         *_power(cells),
     ]
+
+
+def _budget(cells: Sequence[Cell], sweep: Sweep) -> list[str]:
+    if sweep.budget.gpu_hours is None or any(cell.resources.gpus for cell in cells):
+        return []
+    return ["budget.gpu_hours limits nothing: no cell takes a GPU"]
 
 
 def _axes(sweep: Sweep) -> list[str]:

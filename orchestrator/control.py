@@ -13,7 +13,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class Control:
         self._cells: dict[str, Cell] = {}
         self._paused = False
         self._held: set[str] = set()  # not started until `resume`
+        self._said: list[tuple[str, str, str]] = []  # command, `--only` and by whom
         self._dropped: dict[str, str] = {}  # cancelled cell -> by whom
         self._ending: tuple[str, str] | None = None  # drain or cancel, and by whom
         self.add(cells)
@@ -73,8 +74,18 @@ class Control:
         self._answer({"end": self._token})
 
     def add(self, cells: Iterable[Planned]) -> None:
-        """Further cells of this start."""
-        self._cells |= {planned.id: planned.cell for planned in cells}
+        """Further cells of this start. What was said with `--only` holds for them, too."""
+        new = {planned.id: planned.cell for planned in cells if planned.id not in self._cells}
+        self._cells |= new
+        for command, only, by in self._said:
+            try:
+                mine = self._chosen(only, new)
+            except SweepError:
+                continue  # it means none of these
+            if command == "cancel":
+                self._dropped |= dict.fromkeys(mine, by)
+            else:
+                self._held = self._held | mine if command == "pause" else self._held - mine
 
     def read(self, running: Collection[str] = (), ended: Collection[str] = ()) -> None:
         """Take the commands that have come, and answer them. `running` and `ended` are ids of
@@ -136,14 +147,18 @@ class Control:
             raise SweepError("the sweep is being cancelled already")
         if only is None:
             return self._take_whole(command, by, len(running))
-        mine = self._chosen(only)
+        mine = self._chosen(only, self._cells)
         here, over = mine & running, mine & ended
         waiting = mine - running - ended - self._dropped.keys()
+        self._said += [(command, only, by)] if command != "drain" else []
         if command == "pause":
             self._held |= waiting
+            if not waiting and not here:
+                return "none of these waits now; such as are still to come are held until resume"
             return f"{_cells(waiting)} held until resume; {len(here)} running go on"
         if command == "resume":
             if self._paused or self._ending:
+                self._said.pop()
                 raise SweepError("the whole sweep is held: resume without --only")
             back = self._held & mine
             self._held -= back
@@ -164,15 +179,16 @@ class Control:
             was = self._paused or self._held or self._ending
             self._paused, self._ending = False, None
             self._held.clear()
+            self._said = [said for said in self._said if said[0] == "cancel"]
             return "cells are started again" if was else "nothing was held"
         self._ending = (command, by)
         if command == "drain":
             return f"no further cell is started; the sweep ends after the {running} running"
         return f"the sweep ends now; {running} running ended"
 
-    def _chosen(self, only: str) -> set[str]:
-        chosen = {id(cell) for cell in matching(self._cells.values(), only)}
-        return {name for name, cell in self._cells.items() if id(cell) in chosen}
+    def _chosen(self, only: str, cells: Mapping[str, Cell]) -> set[str]:
+        chosen = {id(cell) for cell in matching(cells.values(), only)}
+        return {name for name, cell in cells.items() if id(cell) in chosen}
 
     def _state(self) -> str:
         if self._ending:

@@ -36,7 +36,7 @@ def alone(folder: Path, sweep: str) -> Iterator[None]:
             raise SweepError(
                 f"sweep {sweep} is being run from this folder by another process "
                 f"({lock.read().strip() or 'unknown'}); wait for it, or end it with "
-                "python -m orchestrator.ctl drain (or cancel)"
+                "python -m orchestrator.ctl drain SWEEP.yaml (or cancel)"
             ) from None
         except OSError:
             pass  # a network disk without locks: the ledger still tells of attempts that run

@@ -52,11 +52,13 @@ class Outlook:
     def to_json(self) -> dict[str, Any]:
         """What `--json` adds to the plan's own."""
         f = self.forecast
+        knows = len(f.unknown) < len(f.costs) or not f.costs
         return {
             "reconcile": {**self.reconciled.counts(), "dropped": list(self.reconciled.dropped)},
             "forecast": {
-                "gpu_hours": f.gpu_hours,
-                "cpu_core_hours": f.core_hours,
+                # of the cells whose cost is known; null when none is
+                "gpu_hours": f.gpu_hours if knows else None,
+                "cpu_core_hours": f.core_hours if knows else None,
                 "wall_s": self.wall.seconds,
                 "on": self.wall.where,
                 "cells": len(f.costs),

@@ -158,6 +158,8 @@ def start_sweep(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: Co
     print_text(ended.recorder.report())
     if ended.aborted:
         say(ended.aborted)
+    if ended.stopped == "drained" and not ended.is_whole:
+        say("drained: what waits was not started; the same command goes on")
     if ended.stopped == "budget" and not ended.is_whole:
         say(spending.line())
     return ended.code

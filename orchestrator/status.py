@@ -149,7 +149,7 @@ def headline(status: Status) -> str:
 
 def _orchestrator(at_it: Orchestrator) -> str:
     who = f"process {at_it.pid} on {at_it.host}"
-    told = f"; it is {at_it.control} (orchestrator.ctl)" if at_it.control else ""
+    told = f"; ctl: {at_it.control}" if at_it.control else ""
     other = "" if at_it.ours else f", with other settings: {at_it.arguments}"
     return {
         "alive": f"an orchestrator is at it ({who}{other}){told}",

@@ -118,3 +118,16 @@ def test_the_plan_shows_them_as_text_and_json() -> None:
     plan = make_plan(ROOT / "sweeps/norm_vs_batchsize.yaml")
     assert plan.to_json()["cautions"] == cautions([p.cell for p in plan.cells], plan.sweep)
     assert "\ncaution: with 2 seeds per arm" in plan.to_text()
+
+
+def test_a_budget_of_gpu_hours_without_gpus_limits_nothing() -> None:
+    sweep = load_sweep(
+        ROOT / "sweeps" / "norm_vs_batchsize.yaml", overrides=["budget={gpu_hours: 1}"]
+    )
+    void = "budget.gpu_hours limits nothing: no cell takes a GPU"
+    assert void in cautions(expand(sweep), sweep)
+    with_gpus = load_sweep(
+        ROOT / "sweeps" / "norm_vs_batchsize.yaml",
+        overrides=["budget={gpu_hours: 1}", "resources.gpus_per_worker=1"],
+    )
+    assert void not in cautions(expand(with_gpus), with_gpus)

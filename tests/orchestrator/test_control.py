@@ -212,6 +212,25 @@ def test_cells_that_come_later_are_meant_too(folder: Path, plan: Plan) -> None:
         assert sum(map(control.starting, plan.ids)) == 4
 
 
+def test_what_was_said_of_some_cells_holds_for_those_of_them_that_come_later(
+    folder: Path, plan: Plan
+) -> None:
+    """While a sweep tunes, the cells after it are not known yet; the last word counts."""
+    first, later = plan.cells[:4], plan.cells[4:]  # seed 0, seed 1
+    with Control(folder / "mlruns", "small", first) as control:
+        command(control, "pause", only="norm == 'gn'")
+        command(control, "cancel", only="norm == 'bn' and batch == 1")
+        command(control, "resume", only="batch == 4")
+        control.read(ended={p.id for p in first})
+        control.add(later)
+        may = {p.cell.arm_label for p in later if control.starting(p.id)}
+        assert may == {"norm=bn batch=4", "norm=gn batch=4"}
+        assert {p.cell.arm_label for p in later if control.dropped(p.id)} == {"norm=bn batch=1"}
+        command(control, "resume")
+        control.read()
+        assert sum(control.starting(p.id) for p in later) == 3
+
+
 def test_cells_that_tune_are_meant_by_their_parameters_too(folder: Path) -> None:
     tune = {"nuisance": {"lr_mult": [0.5, 1]}, "per": ["norm"]}
     more = {"derive": {"lr": "0.01 * lr_mult"}, "set": {"optim.lr": "=lr"}, "tune": tune}

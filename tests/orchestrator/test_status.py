@@ -295,7 +295,7 @@ def test_what_ctl_has_told_it_and_what_a_start_would_leave_are_shown(
         assert as_json(capsys)["orchestrator"]["control"] == "paused"
         text = told(capsys)
         assert f"(process {os.getpid()} on " in text
-        assert "; it is paused (orchestrator.ctl)\n" in text
+        assert "; ctl: paused\n" in text
         assert "runs these again, but oom only with --retry-failed):\n" in text
 
 
