@@ -46,6 +46,7 @@ class Queue:
         self._waiting: list[tuple[tuple[float, ...], int, Job]] = []
         self._arrived: dict[str, int] = {}  # the place among equals, kept over further attempts
         self._seeds: dict[int, int] = {}
+        self._shapes: set[Shape] = set()  # of all cells that were ever added
         self._claim: tuple[str, frozenset[str]] = ("", frozenset())
 
     def __len__(self) -> int:
@@ -56,6 +57,7 @@ class Queue:
         for job in jobs:
             self._seeds.setdefault(job["config"]["seed"], len(self._seeds))
             arrived = self._arrived.setdefault(job["id"], len(self._arrived))
+            self._shapes.add(shape_of(job))
             bisect.insort(self._waiting, (self._rank(job), arrived, job), key=lambda w: w[:2])
 
     def waiting(self) -> list[Job]:
@@ -75,12 +77,11 @@ class Queue:
         gpus = sum(job["ranks"] * job["gpus_per_worker"] for job in running)
         starts: list[Start] = []
         claimed: frozenset[str] = frozenset()
-        tried: set[tuple[Shape, bool]] = set()  # what did not fit once does not fit now either
-        blocked = False
+        hopeless: set[Shape] = set()  # what did not fit once does not fit now either
         for entry in list(self._waiting):
             job = entry[2]
             shape = shape_of(job)
-            if (shape, blocked) in tried or not may(job):
+            if shape in hopeless or not may(job):
                 continue
             more = shape.workers * shape.gpus
             within = (self.limits.cells is None or cells < self.limits.cells) and (
@@ -96,10 +97,11 @@ class Queue:
                 continue
             if not within:
                 break  # what comes after it would keep it waiting: there is one limit for all
-            tried.add((shape, blocked))
-            if not blocked:
-                blocked = True
+            if not hopeless:
                 claimed = self._claimed(job, shape, room)
+            hopeless.add(shape)
+            if hopeless == self._shapes:
+                break  # thousands may wait, of a few shapes
         return starts
 
     def _claimed(self, job: Job, shape: Shape, room: Room) -> frozenset[str]:
