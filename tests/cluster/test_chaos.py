@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_every_fault_is_called_by_its_name_and_leaves_nothing_behind() -> None:
     command = [sys.executable, "-m", "tests.benchmarks.chaos", "--each", "1"]
