@@ -14,7 +14,7 @@ import yaml
 
 from detcore.cli import load_config
 from orchestrator import show
-from orchestrator.gang import Rank
+from orchestrator.gang import TRAIN, Rank
 from orchestrator.plan import Plan
 from tests.cluster.conftest import BASE
 from tests.orchestrator.server import free_port
@@ -53,7 +53,8 @@ def trained(folder: Path) -> Plan:
     with pytest.MonkeyPatch.context() as patch, place.recorder(ledger, plan) as recorder:
         patch.setenv("DETCORE_CACHE", str(folder / "cache"))
         recorder.started(jobs[0], dict(RAY))
-        recorder.ended(jobs[0], Rank().run(jobs[0], 0, 0, ""))
+        rank = Rank(TRAIN, jobs[0]["folder"], 0)
+        recorder.ended(jobs[0], rank.run(jobs[0], 0, 0, ""))
         recorder.started(jobs[1], dict(RAY))
         crash = {"outcome": "crashed", "reason": "x", "traceback": ""}
         recorder.ended(jobs[1], {"fault": crash})
