@@ -23,6 +23,7 @@ from orchestrator.room import Placement, Room, Shape
 REFRESH_S = 1.0  # how often it is looked which nodes live
 IDLE_S = 30.0  # a gang without a cell gives its room back: others may wait for it
 PATIENCE_S = 60.0  # for room that ought to be there; then somebody else uses it
+START_S = 600.0  # for its processes to start, once there is room: a dead network disk hangs them
 SUSPECT_S = 15.0
 NODE = "ray.io/node-id"
 
@@ -233,8 +234,9 @@ class Gangs:
                 out.append((gang, evidence.fault("lost", "its node went before the cell began")))
             elif not gang.where and self._has_no_room(gang):
                 out.append((gang, None))
-            elif not gang.where and time.monotonic() - gang.since > gang.work["hang_timeout_s"]:
-                out.append((gang, evidence.of_silence(gang.work["hang_timeout_s"])))
+            elif not gang.where and time.monotonic() - gang.since > START_S:
+                reason = f"its processes did not start within {START_S:.0f} s"
+                out.append((gang, evidence.fault("timeout", reason)))
         if any(fault is None for _, fault in out):
             self._measure_foreign()
         return out

@@ -18,6 +18,7 @@ from orchestrator.provenance import gang_tags
 
 BUNDLE = {"node:__internal_head__": 0.001}
 POLL_S = 0.2
+ANSWER_S = 120.0  # for questions that take a rank no time, on a machine that is very busy
 GRACE_S = 5.0  # how long a rank's error waits for the death that may have caused it
 
 Report = Callable[[dict[str, Any]], None]
@@ -44,9 +45,9 @@ def _run(job: Job, gang: dict[str, Any], report: Report) -> dict[str, Any]:
             rank.machine.remote(w["local_rank"], on_gpu)
             for rank, w in zip(ranks, where, strict=True)
         ]
-        machine = gang_tags(ray.get(asked, timeout=job["hang_timeout_s"]))
+        machine = gang_tags(ray.get(asked, timeout=ANSWER_S))
     except ray.exceptions.GetTimeoutError:
-        return {"fault": evidence.of_silence(job["hang_timeout_s"])}
+        return {"fault": evidence.fault("timeout", f"no answer for {ANSWER_S:.0f} s at its start")}
     except (ray.exceptions.RayError, ValueError) as error:
         return {"fault": evidence.of_death(error, None, "")}
     report(
@@ -75,7 +76,7 @@ def _meeting(job: Job, where: list[dict[str, Any]], first: Any) -> str:
 
     if len({w["node"] for w in where}) == 1:
         return f"file:{job['folder']}/.meeting-{uuid.uuid4().hex[:8]}"
-    port = ray.get(first.free_port.remote(), timeout=job["hang_timeout_s"])
+    port = ray.get(first.free_port.remote(), timeout=ANSWER_S)
     return f"tcp://{where[0]['ip']}:{port}"
 
 
