@@ -64,6 +64,11 @@ class Plan:
         return [planned.id for planned in self.cells]
 
     @property
+    def is_tuning(self) -> bool:
+        """Whether its cells choose the values of `tune` for another plan."""
+        return self.cells[0].cell.role == "tune"
+
+    @property
     def todo(self) -> list[Planned]:
         """The cells to train, in the order of the plan; those that wait for a choice are not."""
         known = self.known
@@ -77,7 +82,7 @@ class Plan:
     @property
     def axes(self) -> dict[str, list[Any]]:
         """The levels that occur, in the order of the sweep file; then what stands in for one."""
-        if self.sweep.tune and self.cells[0].cell.role == "tune":
+        if self.sweep.tune and self.is_tuning:
             return tuning_axes(self.sweep.tune, [p.cell for p in self.cells])
         there = {name: {p.cell.axes[name] for p in self.cells} for name in self.cells[0].cell.axes}
         return {
@@ -318,7 +323,7 @@ def with_further_seeds(plan: Plan) -> Plan:
 def table_of(plan: Plan, rows: Sequence[Row]) -> Table:
     """The ablation table of a plan's cells; of tuning cells, the table of their scores."""
     sweep, metric = plan.sweep, plan.sweep.metric.name
-    if sweep.tune and plan.cells[0].cell.role == "tune":
+    if sweep.tune and plan.is_tuning:
         scored = make_table(rows, plan.axes, sweep.tune.select_on, title=f"{sweep.name}: tuning")
         return replace(scored, notes=(totals(rows),))
     scores = sweep.reference.scores(metric)

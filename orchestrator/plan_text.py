@@ -30,8 +30,7 @@ def headline(plan: Plan) -> str:
     sizes = Counter(size_of(p.cell) for p in plan.cells)
     question = f"\n{plan.sweep.question}" if plan.sweep.question else ""
     to_run = sum(id not in plan.known for id in plan.ids)  # also what waits for tuning
-    tunes = plan.cells[0].cell.role == "tune"
-    what, which = ("tuning cell", "candidate") if tunes else ("cell", "arm")
+    what, which = ("tuning cell", "candidate") if plan.is_tuning else ("cell", "arm")
     return (
         f"{plan.sweep.name}{question}\n{tuning_headline(plan)}{count(len(plan.cells), what)}"
         f"{' after' if plan.tuning else ''} ({count(arms, which)}, {count(seeds, 'seed')}): "

@@ -213,10 +213,9 @@ class _Start:
                 missing = plan.reconciled(ledger.settled(ids))
             chosen = choose(plan, missing.settled, ledger, self.again)
             plan = with_further_seeds(chosen.plan)
-            is_tuning = plan.cells[0].cell.role == "tune"
-            self._say_what_is_to_come(whole if is_tuning else plan)
+            self._say_what_is_to_come(whole if plan.is_tuning else plan)
             self.control.add(plan.todo)
-            self._check(whole if is_tuning else plan)
+            self._check(whole if plan.is_tuning else plan)
             for planned in chosen.anew:
                 start_over(plan.folder / planned.id)
             recorder = Recorder(ledger, plan, self.screen, self.args.arguments, recovered.elsewhere)
@@ -224,7 +223,7 @@ class _Start:
             with recorder:
                 if not plan.todo:
                     return Ended(recorder)
-                self.ground.ready(whole if is_tuning else plan)
+                self.ground.ready(whole if plan.is_tuning else plan)
                 return train(plan, recorder, self.control, self.ground, self.spending)
 
     def wait_for_ledger(self) -> None:
