@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detcore.config import CODE_VERSION, Config, to_dict
-from detcore.data.folder import (
-    DataError,
-)
+from detcore.data.folder import DataError
 from orchestrator.absent import add_fingerprints, check_images
 from orchestrator.cautions import cautions
 from orchestrator.differences import differences
