@@ -198,15 +198,15 @@ class _Start:
         return [row.outcome for row in self._recorder.rows] if self._recorder else []
 
     def stage(self, plan: Plan, whole: Plan) -> Ended:
-        """Run what is missing in `plan`, which is `whole` or its tuning."""
+        """Run what is missing in `plan`, which is `whole` or its tuning. The ledger has just been
+        asked about `whole`."""
         ledger, further = self.ledger, [p for p in plan.more if not p.waits]
         ids = [*plan.whole().ids, *(p.id for p in further)]
-        settled = ledger.settled(ids)
-        chosen = choose(plan, settled, ledger, self.again)
-        missing = plan.reconciled(settled)
-        held = [*missing.todo, *chosen.plan.todo, *(p for p in further if p.id not in settled)]
+        chosen = choose(plan, plan.settled, ledger, self.again)
+        further = [p for p in further if p.id not in plan.settled]
+        held = [*plan.todo, *chosen.plan.todo, *further]
         with hold_cells(plan.folder.parent, {p.id: p.cell.label for p in held}):
-            recovered = close_orphans(ledger, missing, self.screen)
+            recovered = close_orphans(ledger, plan, self.screen)
             # again: until the cells were ours, another sweep may have settled some
             missing = plan.reconciled(ledger.settled(ids))
             if store_unrecorded(ledger, missing, self.screen):
