@@ -29,7 +29,7 @@ from orchestrator.gangs import Gangs
 from orchestrator.ledger import Ledger
 from orchestrator.lock import hold_cells
 from orchestrator.notify import event_of, notifying
-from orchestrator.outlook import ask_first
+from orchestrator.outlook import ahead_of, ask_first
 from orchestrator.plan import Plan, with_further_seeds
 from orchestrator.preflight import check_effects
 from orchestrator.queue import Limits
@@ -58,9 +58,7 @@ class Ground:
     def ready(self, plan: Plan) -> tuple[Cluster, Gangs]:
         """The cluster, which can hold what `plan` has to do, also after tuning, and the gangs.
         Raises ClusterError."""
-        waits = [planned for planned in plan.cells if planned.waits]
-        first = plan.tuning.todo if plan.tuning else []
-        jobs = [plan.job(p) for p in (*first, *plan.todo, *waits, *plan.more)]
+        jobs = [plan.job(planned) for planned in (*ahead_of(plan), *plan.more)]
         if self._there is None:
             at = self._address
             self._screen.print(f"joining Ray at {at} ..." if at else "starting Ray ...")
@@ -213,9 +211,10 @@ class _Start:
                 missing = plan.reconciled(ledger.settled(ids))
             chosen = choose(plan, missing.settled, ledger, self.again)
             plan = with_further_seeds(chosen.plan)
-            self._say_what_is_to_come(whole if plan.is_tuning else plan)
+            all_ahead = self._with_tuning(whole, plan) if plan.is_tuning else plan
+            self._say_what_is_to_come(all_ahead)
             self.control.add(plan.todo)
-            self._check(whole if plan.is_tuning else plan)
+            self._check(all_ahead)
             for planned in chosen.anew:
                 start_over(plan.folder / planned.id)
             recorder = Recorder(ledger, plan, self.screen, self.args.arguments, recovered.elsewhere)
@@ -223,8 +222,13 @@ class _Start:
             with recorder:
                 if not plan.todo:
                     return Ended(recorder)
-                self.ground.ready(whole if plan.is_tuning else plan)
-                return train(plan, recorder, self.control, self.ground, self.spending)
+                cluster, gangs = self.ground.ready(all_ahead)
+                return train(plan, recorder, self.control, cluster, gangs, self.spending)
+
+    def _with_tuning(self, whole: Plan, tuning: Plan) -> Plan:
+        """What this start has to do in both stages."""
+        chosen = choose(whole, whole.settled, self.ledger, self.again)
+        return replace(chosen.plan, tuning=tuning)
 
     def wait_for_ledger(self) -> None:
         """Between two stages: a ledger that is away for a while does not end a sweep that is half
@@ -257,18 +261,19 @@ def train_alone(
     costs."""
     budget = replace(budget_of(args, plan.sweep.budget), gpu_hours=None)
     with Ground(args.address, screen) as ground:
-        train(plan, recorder, control, ground, Spending(budget))
+        cluster, gangs = ground.ready(plan)
+        train(plan, recorder, control, cluster, gangs, Spending(budget))
 
 
 def train(
     plan: Plan,
     recorder: Recorder,
     control: Control,
-    ground: Ground,
+    cluster: Cluster,
+    gangs: Gangs,
     spending: Spending,
 ) -> Ended:
     """Train what is missing in `plan`, and the further seeds that its results ask for."""
-    cluster, gangs = ground.ready(plan)
     recorder.watching(cluster)
     budget = spending.budget
     earlier, spending.now = spending.before, recorder.gpu_hours
