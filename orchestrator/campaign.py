@@ -66,17 +66,15 @@ class Campaign:
 
     # ------------------------------------------------------------ what happens next
 
-    def next(self) -> tuple[Job, Gang] | None:
-        """A cell whose gang stands; None when there is none now, or `finished`. Waits while no
-        supervisor has a cell, for then Tune has no events either."""
+    def next(self) -> Gang | None:
+        """A gang that stands, for its cell; None when there is none now, or `finished`. Waits while
+        no supervisor has a cell, for then Tune has no events either."""
         began = time.monotonic()
         while True:
             self._steer()
             self._start()
             if ready := self.gangs.ready():
-                gang = self.gangs.hand_out(ready[0])
-                assert gang.job is not None
-                return gang.job, gang
+                return self.gangs.hand_out(ready[0])
             if any(gang.handed for gang in self.gangs):
                 return None
             if not self.gangs.running and not self._left():
@@ -233,9 +231,8 @@ def _feeder(campaign: Campaign) -> Any:
 
     class Feeder(Searcher):  # type: ignore[misc]
         def suggest(self, trial_id: str) -> Any:
-            if given := campaign.next():
-                job, gang = given
-                return {"job": job, "gang": gang.for_supervisor()}
+            if gang := campaign.next():
+                return {"job": gang.work, "gang": gang.for_supervisor()}
             return Searcher.FINISHED if campaign.finished else None
 
         def on_trial_complete(
