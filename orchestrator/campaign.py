@@ -133,6 +133,8 @@ class Campaign:
         for id in self.control.cancelled(set(running)):
             fault = evidence.fault("cancelled", self.control.reason(id))
             self._ended_with(running[id], {"fault": fault, "cancelled": True})
+        if not self.control.drops:
+            return  # thousands may wait, and this is asked many times a second
         waiting = [*self.queue.waiting(), *(job for _, job in self._paused)]
         for job in waiting:
             if self.control.dropped(job["id"]):

@@ -115,6 +115,11 @@ class Control:
         held = self._paused or cell in self._held
         return not (held or self._ending or cell in self._dropped)
 
+    @property
+    def drops(self) -> bool:
+        """Whether any cell is cancelled."""
+        return bool(self._dropped) or self.stopped == "cancelled"
+
     def dropped(self, cell: str) -> bool:
         """Whether this cell is cancelled: it does not start in this start of the sweep at all."""
         return cell in self._dropped or self.stopped == "cancelled"

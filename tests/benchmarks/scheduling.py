@@ -95,7 +95,7 @@ class _Cancels:
     """A control that cancels every second cell as soon as it has a gang, the others when they
     run."""
 
-    draining = False
+    draining = drops = False
 
     def __init__(self, noted: Noted) -> None:
         self.noted = noted

@@ -160,6 +160,10 @@ class Hand:
     def starting(self, cell: str) -> bool:
         return not self.draining and cell not in self.cancel
 
+    @property
+    def drops(self) -> bool:
+        return bool(self.cancel)
+
     def dropped(self, cell: str) -> bool:
         return cell in self.cancel and cell.startswith("waiting")
 

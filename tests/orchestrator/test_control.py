@@ -231,6 +231,17 @@ def test_what_was_said_of_some_cells_holds_for_those_of_them_that_come_later(
         assert sum(control.starting(p.id) for p in later) == 3
 
 
+@pytest.mark.parametrize("only", ["norm == 'gn'", None])
+def test_whether_any_cell_is_cancelled(folder: Path, plan: Plan, only: str | None) -> None:
+    with Control(folder / "mlruns", "small", plan.cells) as control:
+        command(control, "pause", only=only)
+        control.read()
+        assert not control.drops
+        command(control, "cancel", only=only)
+        control.read()
+        assert control.drops
+
+
 def test_cells_that_tune_are_meant_by_their_parameters_too(folder: Path) -> None:
     tune = {"nuisance": {"lr_mult": [0.5, 1]}, "per": ["norm"]}
     more = {"derive": {"lr": "0.01 * lr_mult"}, "set": {"optim.lr": "=lr"}, "tune": tune}
