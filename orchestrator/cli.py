@@ -9,6 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from orchestrator.plan import Plan, make_plan
 from orchestrator.spec import SweepError
 from orchestrator.store import LedgerError
 
-EXIT_OK, EXIT_MISTAKE = 0, 2
+EXIT_OK, EXIT_FAULTS, EXIT_MISTAKE, EXIT_DRAINED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class CellError(ValueError):
@@ -51,6 +52,11 @@ def print_text(text: str) -> None:
         print(text, flush=True)
     except BrokenPipeError:  # Python would try again at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def speaker(screen: Console) -> Callable[[str], None]:
+    """What shows a text on `screen` as it is: its brackets are no markup, its lines not folded."""
+    return partial(screen.print, markup=False, soft_wrap=True)
 
 
 def as_text(shown: RenderableType) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from rich.console import Console
 
 from detcore.config import Config
 from orchestrator.budget import Budget
-from orchestrator.cli import print_text
+from orchestrator.cli import EXIT_FAULTS, EXIT_OK, print_text, speaker
 from orchestrator.control import Control
 from orchestrator.identity import Texts, cell_id
 from orchestrator.lock import alone, hold_cells
@@ -32,7 +31,7 @@ def probe(plan: Plan, budget: Budget, screen: Console, train: Train) -> int:
     code, 1 if a cell faulted. `train` trains what is missing in a plan."""
     from orchestrator.ledger import open_ledger
 
-    say = partial(screen.print, markup=False, soft_wrap=True)
+    say = speaker(screen)
     ahead = look_ahead(plan, budget)
     unknown = set(ahead.forecast.unknown)
     short = probe_plan(plan, [p for p in ahead.cells if p.id in unknown])
@@ -54,7 +53,7 @@ def probe(plan: Plan, budget: Budget, screen: Console, train: Train) -> int:
                 train(short, recorder, control, screen)
             all_settled = recorder.all_settled
     print_text(look_ahead(plan, budget).to_text())
-    return 0 if all_settled else 1
+    return EXIT_OK if all_settled else EXIT_FAULTS
 
 
 def probe_plan(plan: Plan, unknown: list[Planned]) -> Plan:

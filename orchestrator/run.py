@@ -21,13 +21,20 @@ from rich.console import Console
 
 from orchestrator.again import add_again_arguments, again_of, choose
 from orchestrator.budget import add_budget_arguments, budget_of
-from orchestrator.cli import EXIT_MISTAKE, MISTAKES, add_sweep_arguments, plan_of, print_text
+from orchestrator.cli import (
+    EXIT_INTERRUPTED,
+    EXIT_MISTAKE,
+    EXIT_OK,
+    MISTAKES,
+    add_sweep_arguments,
+    plan_of,
+    print_text,
+    speaker,
+)
 from orchestrator.cluster import ClusterError
 from orchestrator.lock import alone
 from orchestrator.outlook import dry_run
 from orchestrator.plan import Plan
-
-EXIT_SETTLED, EXIT_INTERRUPTED = 0, 130  # further ones: cli, start
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,16 +74,16 @@ def _run(args: argparse.Namespace, screen: Console) -> int:
 
             return probe(plan, budget, screen, partial(train_alone, args))
         print_text(dry_run(plan, budget, args.address, args.json))
-        return EXIT_SETTLED
+        return EXIT_OK
     if args.smoke:
         from orchestrator.smoke import smoke
 
         return smoke(plan, screen, partial(train_alone, args))
     with alone(plan.folder.parent, plan.sweep.name):
         ledger = open_ledger(plan.sweep.name)
-        ledger.say = lambda text: screen.print(text, markup=False, soft_wrap=True)
+        say = ledger.say = speaker(screen)
         code = start_sweep(args, plan, ledger, screen)
-        screen.print(_next_commands(plan, ledger.ui_command()), markup=False, soft_wrap=True)
+        say(_next_commands(plan, ledger.ui_command()))
         return code
 
 

@@ -11,7 +11,6 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -20,7 +19,7 @@ from detcore.config import Config
 from detcore.config.schema import CocoFolder, Shapes
 from detcore.data.folder import find_annotations, read_coco_json
 from orchestrator.attempts import open_records
-from orchestrator.cli import print_text
+from orchestrator.cli import EXIT_FAULTS, EXIT_OK, print_text, speaker
 from orchestrator.control import Control
 from orchestrator.expand import Cell
 from orchestrator.identity import cell_id
@@ -45,7 +44,7 @@ def smoke(plan: Plan, screen: Console, train: Train) -> int:
     name = plan.sweep.name
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # no server hears of it
     with alone(place, name):
-        say = partial(screen.print, markup=False, soft_wrap=True)
+        say = speaker(screen)
         if checked := check_effects(plan):
             say(checked)
         root = place / name
@@ -63,7 +62,7 @@ def smoke(plan: Plan, screen: Console, train: Train) -> int:
         print_text(told(status))
         if failed:
             say(f"Files of the cells (logs, tracebacks):\n  {tiny.folder}")
-    return 1 if failed else 0
+    return EXIT_FAULTS if failed else EXIT_OK
 
 
 def smoke_plan(plan: Plan, root: Path) -> Plan:

@@ -12,14 +12,20 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from rich.console import Console
 
 from orchestrator.again import again_of, choose, fresh_question, left_line, start_over
 from orchestrator.budget import Budget, budget_of
 from orchestrator.campaign import Campaign, run_cells
-from orchestrator.cli import print_text
+from orchestrator.cli import (
+    EXIT_DRAINED,
+    EXIT_FAULTS,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    print_text,
+    speaker,
+)
 from orchestrator.cluster import Cluster, connected, refuse_impossible
 from orchestrator.confirm import confirm
 from orchestrator.control import Control
@@ -36,7 +42,6 @@ from orchestrator.queue import Limits
 from orchestrator.recorder import Recorder
 from orchestrator.recovery import close_orphans, store_unrecorded
 
-EXIT_SETTLED, EXIT_FAULTS, EXIT_DRAINED, EXIT_INTERRUPTED = 0, 1, 3, 130
 PATIENCE_S, EVERY_S = 600, 5  # with a ledger that is away between two stages
 
 
@@ -117,7 +122,7 @@ class Ended:
     @property
     def code(self) -> int:
         if self.is_whole:
-            return EXIT_SETTLED
+            return EXIT_OK
         if self.aborted:
             return EXIT_FAULTS
         codes = {"drained": EXIT_DRAINED, "budget": EXIT_DRAINED, "cancelled": EXIT_INTERRUPTED}
@@ -127,7 +132,7 @@ class Ended:
 def start_sweep(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: Console) -> int:
     """Train what `plan` lacks and print the table; the exit code. Raises the MISTAKES of cli.py and
     ClusterError."""
-    say = partial(screen.print, markup=False, soft_wrap=True)
+    say = speaker(screen)
     spending = Spending(budget_of(args, plan.sweep.budget))
     plan = plan.asked(ledger.settled)
     _confirm_fresh(args, plan, ledger)
@@ -187,7 +192,7 @@ class _Start:
         self.control = control
         self.args, self.ledger, self.screen, self.ground = args, ledger, screen, ground
         self.spending, self.again = spending, again_of(args)
-        self.say = partial(screen.print, markup=False, soft_wrap=True)
+        self.say = speaker(screen)
         self._opened = False
         self._recorder: Recorder | None = None
 
