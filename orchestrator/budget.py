@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from orchestrator.document import Document
 
@@ -52,6 +53,29 @@ class Budget:
         left of the budget it cannot cost."""
         left = self.left(spent)
         return (forecast if left is None else min(forecast, left)) > self.confirm_gpu_hours
+
+
+@dataclass
+class Spending:
+    """GPU-hours of the sweep: those of earlier starts and stages, and of attempts that run."""
+
+    budget: Budget
+    before: float = 0.0
+    now: Callable[[], float] = field(default=float)
+
+    @property
+    def is_over(self) -> bool:
+        return self.budget.left(self.before + self.now()) == 0
+
+    def line(self) -> str:
+        return (
+            f"the budget of {self.budget.gpu_hours:g} GPU-hours is spent: nothing further was "
+            "started; the same command with a larger one goes on (budget.gpu_hours, --gpu-hours)"
+        )
+
+    def affords(self, hours: float) -> bool:
+        left = self.budget.left(self.before + self.now())
+        return left is None or hours <= left
 
 
 def check_gang(budget: Budget, label: str, gpus: float, document: Document) -> None:

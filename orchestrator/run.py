@@ -62,7 +62,8 @@ def _run(args: argparse.Namespace, screen: Console) -> int:
     plan = plan_of(args, need_data=not args.dry_run)
     # MLflow takes seconds to import: mistakes in the sweep come first
     from orchestrator.ledger import open_ledger
-    from orchestrator.start import start_sweep, train_alone
+    from orchestrator.start import start_sweep
+    from orchestrator.training import train_alone
 
     if args.dry_run or args.probe:
         ledger = open_ledger(plan.sweep.name, create=False)

@@ -9,124 +9,27 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from rich.console import Console
 
 from orchestrator.again import again_of, choose, fresh_question, left_line, start_over
-from orchestrator.budget import Budget, budget_of
-from orchestrator.campaign import Campaign, run_cells
-from orchestrator.cli import (
-    EXIT_DRAINED,
-    EXIT_FAULTS,
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    print_text,
-    speaker,
-)
-from orchestrator.cluster import Cluster, connected, refuse_impossible
+from orchestrator.budget import Spending, budget_of
+from orchestrator.cli import print_text, speaker
 from orchestrator.confirm import confirm
 from orchestrator.control import Control
-from orchestrator.failure import Policy
-from orchestrator.gang import Job
-from orchestrator.gangs import Gangs
+from orchestrator.ground import Ground
 from orchestrator.ledger import Ledger
 from orchestrator.lock import hold_cells
 from orchestrator.notify import event_of, notifying
-from orchestrator.outlook import ahead_of, ask_first
+from orchestrator.outlook import ask_first
 from orchestrator.plan import Plan, with_further_seeds
 from orchestrator.preflight import check_effects
-from orchestrator.queue import Limits
 from orchestrator.recorder import Recorder
 from orchestrator.recovery import close_orphans, store_unrecorded
+from orchestrator.training import Ended, train
 
 PATIENCE_S, EVERY_S = 600, 5  # with a ledger that is away between two stages
-
-
-class Ground:
-    """`with Ground(address, screen) as ground: ...`: the cluster and the gangs on it, from when
-    they are first needed to the end of the block."""
-
-    def __init__(self, address: str | None, screen: Console) -> None:
-        self._address, self._screen = address, screen
-        self._stack = ExitStack()
-        self._there: tuple[Cluster, Gangs] | None = None
-
-    def __enter__(self) -> Ground:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def ready(self, plan: Plan) -> tuple[Cluster, Gangs]:
-        """The cluster, which can hold what `plan` has to do, also after tuning, and the gangs.
-        Raises ClusterError."""
-        jobs = [plan.job(planned) for planned in (*ahead_of(plan), *plan.more)]
-        if self._there is None:
-            at = self._address
-            self._screen.print(f"joining Ray at {at} ..." if at else "starting Ray ...")
-            largest = max(job["ranks"] * job["cpus_per_worker"] for job in jobs)
-            cluster = self._stack.enter_context(connected(self._address, largest))
-            if cluster.dashboard:
-                ask = "  (asks for a token once: ray get-auth-token)" if cluster.needs_token else ""
-                self._screen.print(f"Ray dashboard: {cluster.dashboard}{ask}", soft_wrap=True)
-            self._there = (cluster, self._stack.enter_context(Gangs()))
-        refuse_impossible(jobs, self._there[0])
-        return self._there
-
-
-@dataclass
-class Spending:
-    """GPU-hours of the sweep: those of earlier starts and stages, and of attempts that run."""
-
-    budget: Budget
-    before: float = 0.0
-    now: Callable[[], float] = field(default=float)
-
-    @property
-    def is_over(self) -> bool:
-        return self.budget.left(self.before + self.now()) == 0
-
-    def line(self) -> str:
-        return (
-            f"the budget of {self.budget.gpu_hours:g} GPU-hours is spent: nothing further was "
-            "started; the same command with a larger one goes on (budget.gpu_hours, --gpu-hours)"
-        )
-
-    def affords(self, hours: float) -> bool:
-        left = self.budget.left(self.before + self.now())
-        return left is None or hours <= left
-
-
-@dataclass
-class Ended:
-    """How a stage ended. `stopped`: `drained` or `cancelled` by ctl, or `budget`; `aborted`: the
-    message with which the policy for failures ended it."""
-
-    recorder: Recorder
-    stopped: str = ""
-    aborted: str = ""
-    is_last: bool = True
-
-    @property
-    def is_whole(self) -> bool:
-        return self.is_last and self.recorder.all_settled and self.recorder.stored
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether the next stage is not begun."""
-        return bool(self.aborted) or self.stopped in ("drained", "cancelled")
-
-    @property
-    def code(self) -> int:
-        if self.is_whole:
-            return EXIT_OK
-        if self.aborted:
-            return EXIT_FAULTS
-        codes = {"drained": EXIT_DRAINED, "budget": EXIT_DRAINED, "cancelled": EXIT_INTERRUPTED}
-        return codes.get(self.stopped, EXIT_FAULTS)
 
 
 def start_sweep(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: Console) -> int:
@@ -257,69 +160,3 @@ class _Start:
         if not self._opened and (checked := check_effects(plan)):
             self.say(checked)
         self._opened = True
-
-
-def train_alone(
-    args: argparse.Namespace, plan: Plan, recorder: Recorder, control: Control, screen: Console
-) -> None:
-    """Train what is missing in a plan that is no sweep (`--smoke`, `--probe`), whatever it
-    costs."""
-    budget = replace(budget_of(args, plan.sweep.budget), gpu_hours=None)
-    with Ground(args.address, screen) as ground:
-        cluster, gangs = ground.ready(plan)
-        train(plan, recorder, control, cluster, gangs, Spending(budget))
-
-
-def train(
-    plan: Plan,
-    recorder: Recorder,
-    control: Control,
-    cluster: Cluster,
-    gangs: Gangs,
-    spending: Spending,
-) -> Ended:
-    """Train what is missing in `plan`, and the further seeds that its results ask for."""
-    recorder.watching(cluster)
-    budget = spending.budget
-    earlier, spending.now = spending.before, recorder.gpu_hours
-    campaign = Campaign(
-        [plan.job(planned) for planned in plan.todo],
-        recorder,
-        gangs,
-        Policy(plan.sweep.failure),
-        control=control,
-        limits=Limits(budget.max_concurrent, budget.max_gpus),
-        more=_further(plan, recorder, control, spending),
-        spent=lambda: spending.is_over,
-    )
-    try:
-        run_cells(campaign, plan.sweep.name)
-    finally:
-        for gang in [gang for gang in gangs if gang.job]:
-            gangs.drop(gang)  # before its cell is closed and free for others
-        spending.before, spending.now = earlier + recorder.gpu_hours(), float
-    stopped = control.stopped or ("budget" if campaign.out_of_budget else "")
-    return Ended(recorder, stopped, campaign.policy.aborted or "")
-
-
-def _further(
-    plan: Plan, recorder: Recorder, control: Control, spending: Spending
-) -> Callable[[], list[Job]]:
-    """What a campaign asks for further cells when it has none left."""
-    if not plan.more:
-        return list
-    from orchestrator.replicates import ends_of, replicates_of  # scipy takes a second to import
-
-    rule = replicates_of(plan, recorder.message)
-    if rule is None:
-        return list
-    recorder.decided = rule.to_json
-
-    def ask() -> list[Job]:
-        ends = ends_of({row.id: row for row in recorder.rows}, plan.sweep.metric.name)
-        cells = rule.next(ends, lambda more: spending.affords(recorder.costs(more)))
-        recorder.add(rule.cells)
-        control.add(cells)
-        return [plan.job(planned) for planned in cells]
-
-    return ask
