@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from detcore.config import Config
 from orchestrator.budget import Budget
 from orchestrator.cli import EXIT_FAULTS, EXIT_OK, print_text, speaker
 from orchestrator.control import Control
@@ -18,6 +17,7 @@ from orchestrator.outlook import look_ahead
 from orchestrator.plan import Plan, Planned
 from orchestrator.preflight import check_effects
 from orchestrator.recorder import Recorder
+from orchestrator.shortened import shortened
 from orchestrator.workload import workload_of
 
 STEPS = 50
@@ -80,20 +80,7 @@ def probe_plan(plan: Plan, unknown: list[Planned]) -> Plan:
 
 def _short(planned: Planned) -> Planned:
     cell = planned.cell
-    config = _short_config(cell.config)
+    config = shortened(cell.config, min(cell.config.train.steps, STEPS))
     label = f"probe {cell.label}"
     cell = replace(cell, config=config, label=label, arm_label=f"probe {cell.arm_label}")
     return Planned(cell_id(config, planned.fingerprint), cell, planned.fingerprint)
-
-
-def _short_config(config: Config) -> Config:
-    return replace(
-        config,
-        train=replace(config.train, steps=min(config.train.steps, STEPS)),
-        # the rate of the first step of a warm-up, which is longer than this run
-        optim=replace(config.optim, lr=config.optim.lr / max(config.schedule.warmup_steps, 1)),
-        schedule=replace(config.schedule, warmup_steps=0),
-        eval=replace(config.eval, every=0),
-        monitor=replace(config.monitor, progress=()),
-        runtime=replace(config.runtime, checkpoint_every=0),
-    )

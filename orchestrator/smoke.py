@@ -27,6 +27,7 @@ from orchestrator.lock import alone
 from orchestrator.plan import Plan, Planned
 from orchestrator.preflight import check_effects
 from orchestrator.recorder import Recorder
+from orchestrator.shortened import shortened
 from orchestrator.standing import Status, look
 from orchestrator.table import WAITING
 
@@ -127,17 +128,13 @@ def _small_config(config: Config, root: Path, scored: dict[CocoFolder, CocoFolde
         if source not in scored:
             scored[source] = _first_images(source, root / f"val{len(scored)}.json")
         source = scored[source]
+    config = shortened(config, STEPS)
     return replace(
         config,
         data=replace(config.data, source=source, holdout=0.0),
-        train=replace(config.train, steps=STEPS),
-        # the rate of the first step of a warm-up, which is longer than this run
-        optim=replace(config.optim, lr=config.optim.lr / max(config.schedule.warmup_steps, 1)),
-        schedule=replace(config.schedule, warmup_steps=0),
-        eval=replace(config.eval, every=0),
         # after two steps no arm has learned; what has an end is what is asked
-        monitor=replace(config.monitor, min_map=0.0, progress=()),
-        runtime=replace(config.runtime, log_every=1, checkpoint_every=0),
+        monitor=replace(config.monitor, min_map=0.0),
+        runtime=replace(config.runtime, log_every=1),
     )
 
 
