@@ -9,13 +9,8 @@ Two error rates are kept, and they are not the same:
   such a difference it is said in at most 10 % of cases (two one-sided tests, Schuirmann 1987), the
   90 % power that one would plan for. Without `min_effect` it says only that all seeds are spent.
 
-When the arms' variances differ (Bartlett's test on the residuals, at the 25 % level that Bancroft
-1964, Biometrics 20:427, has for such preliminary tests), each difference gets a variance and
-degrees of freedom of its own (Welch 1947, as in Games and Howell 1976), with each arm's variance
-drawn towards the pooled one as if that were `PRIOR` degrees of freedom (Smyth 2004, SAGMB 3:3):
-with three seeds an arm's own variance alone tells next to nothing. Nor can the test tell much with
-three seeds: what is known to vary unequally is better compared with `variances="unequal"` from the
-start. What each choice costs and saves is simulated in tests/benchmarks/honesty.py.
+What is done when the arms' variances differ is said in `variances`. What each choice costs and
+saves is simulated in tests/benchmarks/honesty.py.
 """
 
 from __future__ import annotations
@@ -26,15 +21,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from dashboards.inference.critical import EQUAL, Array, critical, within
-from dashboards.inference.fit import Fit, fit
+from dashboards.inference.fit import fit
+from dashboards.inference.variances import Variances, spread
 
 LEVEL = 0.05  # P(any false claim in a table)
 MISS = 0.10  # P(`not separable` | a difference of min_effect), for each arm
-UNEQUAL = 0.25  # the level of Bartlett's test
-PRIOR = 3.0  # degrees of freedom: as if the arms' SDs were known to differ by a factor of 1.6 or so
 
 RESULTS = ("converged", "diverged", "stalled")  # outcomes of a settled cell
 FAILED = ("diverged", "stalled")
@@ -43,7 +37,6 @@ ONE_SEED = "with one seed nothing can be claimed"
 NO_NOISE = "its seeds do not vary: nothing tells the noise"
 
 Verdict = Literal["better", "worse", "not separable", "open", "did not converge"]
-Variances = Literal["auto", "equal", "unequal"]
 
 
 @dataclass(frozen=True)
@@ -139,17 +132,13 @@ def compare(
         raise ValueError(f"no cells of the baseline {baseline!r}; arms: {', '.join(cells)}")
     arms = [baseline, *(arm for arm in cells if arm != baseline)]
     seeds = sorted({seed for of_arm in cells.values() for seed in of_arm})
-    values = np.array([[_value(cells[arm].get(seed)) for seed in seeds] for arm in arms])
+    values = np.array([[value_of(cells[arm].get(seed)) for seed in seeds] for arm in arms])
     found = fit(values)
-    p_equal = _bartlett(found)
-    unequal = variances == "unequal" or (
-        variances == "auto" and p_equal is not None and p_equal < UNEQUAL
-    )
-    errors, dfs = _own_errors(found) if unequal else _pooled_errors(found)
+    spreads = spread(found, variances)
     hopeless = [arm for arm in arms[1:] if _hopeless(cells[arm].values())]
     family = max(len(arms) - 1 - len(hopeless), 1)
     loads = (*found.layout.loads, *[EQUAL] * (family - len(found.layout.loads)))
-    rule = _Rule(loads, level, miss, min_effect, goal)
+    rule = Rule(loads, level, miss, min_effect, goal)
     out: dict[str, Comparison] = {}
     for i, arm in enumerate(arms):
         pairs = int((~np.isnan(values[i]) & ~np.isnan(values[0])).sum())
@@ -167,26 +156,28 @@ def compare(
             difference = float(found.difference[j])
             out[arm] = replace(plain, difference=difference, verdict="open", why=NO_NOISE)
         else:
-            made = rule.decide(plain, found.difference[j], errors[j], dfs[j])
-            done = not _waits(cells, arm, baseline) if spent is None else spent
+            made = rule.decide(plain, found.difference[j], spreads.errors[j], spreads.dfs[j])
+            done = not waits(cells, arm, baseline) if spent is None else spent
             if made.verdict == "open" and min_effect is None and done:
                 made = replace(made, verdict="not separable", more=None)
             out[arm] = made
     return Inference(
         tuple(out[arm] for arm in cells),
         baseline,
-        "unequal" if unequal else "equal",
+        spreads.kind,
         level,
         miss,
         min_effect,
         math.sqrt(found.variance) if found.layout.df > 0 else None,
         found.layout.df,
-        p_equal,
+        spreads.homogeneity,
     )
 
 
 @dataclass(frozen=True)
-class _Rule:
+class Rule:
+    """How a difference with its standard error becomes a verdict."""
+
     loads: Sequence[float]
     level: float
     miss: float
@@ -221,45 +212,10 @@ class _Rule:
         return replace(arm, verdict="open", more=more)
 
 
-# ---------------------------------------------------------------- variances
-
-
-def _pooled_errors(found: Fit) -> tuple[Array, Array]:
-    return found.error, np.full(len(found.difference), float(found.layout.df))
-
-
-def _own_errors(found: Fit) -> tuple[Array, Array]:
-    """Welch's standard errors and degrees of freedom, from moderated variances of the arms."""
-    own_df = found.layout.own_df
-    own = np.where(np.isnan(found.own_variance), 0.0, found.own_variance)
-    moderated = (PRIOR * found.variance + own_df * own) / (PRIOR + own_df)
-    parts = found.share * moderated
-    with np.errstate(divide="ignore", invalid="ignore"):
-        dfs = parts.sum(1) ** 2 / (parts**2 / (PRIOR + own_df)).sum(1)
-    # rounded down: a critical value is then computed once for nearly equal ones
-    return np.sqrt(parts.sum(1)), np.maximum(np.floor(2 * dfs) / 2, 1.0)
-
-
-def _bartlett(found: Fit) -> float | None:
-    """P of Bartlett's test that the arms' noise has one variance. Residuals in place of samples:
-    an arm's degrees of freedom are its part in those of the fit, not its seeds less one."""
-    told = found.layout.own_df > 0.5
-    df, own = found.layout.own_df[told], found.own_variance[told]
-    if len(own) < 2 or not found.variance > 0:
-        return None
-    if not own.min() > 0:
-        return 0.0 if df.min() >= 1 else None
-    total = df.sum()
-    pooled = float((df * own).sum() / total)
-    statistic = total * math.log(pooled) - float((df * np.log(own)).sum())
-    correction = 1 + float((1 / df).sum() - 1 / total) / (3 * (len(own) - 1))
-    return float(stats.chi2.sf(statistic / correction, len(own) - 1))
-
-
 # ---------------------------------------------------------------- cells
 
 
-def _value(cell: Observation | None) -> float:
+def value_of(cell: Observation | None) -> float:
     if cell is None or cell.outcome != "converged" or cell.value is None:
         return math.nan
     return cell.value if math.isfinite(cell.value) else math.nan
@@ -285,5 +241,5 @@ def _hopeless(cells: Iterable[Observation]) -> bool:
     return all(cell.outcome in FAILED for cell in cells)
 
 
-def _waits(cells: Mapping[str, Mapping[int, Observation]], *arms: str) -> bool:
+def waits(cells: Mapping[str, Mapping[int, Observation]], *arms: str) -> bool:
     return any(cell.outcome in UNSETTLED for arm in arms for cell in cells[arm].values())

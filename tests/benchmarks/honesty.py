@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dashboards.inference import Observation, compare
-from dashboards.inference.verdicts import Variances
+from dashboards.inference.variances import Variances
 
 RESULTS = Path(__file__).parent / "results"
 SD, EFFECT, SHARED = 0.15, 0.4, 0.5

@@ -16,7 +16,7 @@ from scipy import stats
 from dashboards.inference import Inference, Observation, compare, look_levels
 from dashboards.inference.critical import EQUAL, critical, loadings, within
 from dashboards.inference.fit import Fit, fit, layout
-from dashboards.inference.verdicts import Variances, _bartlett
+from dashboards.inference.variances import Variances, bartlett
 from tests.benchmarks import honesty
 
 Values = Mapping[str, Sequence[float | str]]
@@ -235,7 +235,7 @@ def test_bartlett_against_scipy() -> None:
         own,
         np.zeros((2, 3)),
     )
-    assert _bartlett(unblocked) == pytest.approx(stats.bartlett(*samples).pvalue)
+    assert bartlett(unblocked) == pytest.approx(stats.bartlett(*samples).pvalue)
 
 
 # ---------------------------------------------------------------- critical values
