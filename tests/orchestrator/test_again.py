@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,34 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from orchestrator.again import Again, choose, left_line, start_over
 from orchestrator.ledger import Ledger
 from orchestrator.plan import Plan, Planned
 from orchestrator.runs import FAULTS
-from tests.orchestrator.test_recorder import RAY, SWEEP, Place
+from tests.orchestrator.place import RAY, Place
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("project")  # one store for all: making it takes seconds
-
-
-@pytest.fixture
-def place(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A sweep whose cells no other test knows: bn and gn with the seeds 0 and 1."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    name = re.sub(r"\W", "-", request.node.name)
-    found = Place(folder, name)
-    base = folder / f"{name}.yaml"
-    base.write_text(yaml.safe_dump({"train": {"steps": 100 + len(list(folder.glob("test*")))}}))
-    found.file.write_text(
-        yaml.safe_dump({**SWEEP, "name": name, "base": base.name}, sort_keys=False)
-    )
-    return found
 
 
 def record(place: Place, ledger: Ledger, plan: Plan, ends: Sequence[str]) -> None:

@@ -17,8 +17,8 @@ from orchestrator import show
 from orchestrator.gang import TRAIN, Rank
 from orchestrator.plan import Plan
 from tests.cluster.conftest import BASE
+from tests.orchestrator.place import RAY, Place
 from tests.orchestrator.server import free_port
-from tests.orchestrator.test_recorder import RAY, Place
 
 ROOT = Path(__file__).parents[2]
 

@@ -24,31 +24,22 @@ from detcore.result import Point
 from orchestrator import status
 from orchestrator.control import Control, append, read_lines
 from orchestrator.eta import Work, time_left
+from tests.orchestrator.place import COCO, RAY, Place
 from tests.orchestrator.server import free_port
-from tests.orchestrator.test_recorder import COCO, RAY, Place
 
 ROOT = Path(__file__).parents[2]
 STEPS = 200
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("project")  # one store for all: making it takes seconds
-
-
 @pytest.fixture
-def place(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A sweep whose cells no other test knows: bn and gn with the seeds 0 and 1."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def place(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Each cell has so many steps; that no other test knows it is left to the learning rate."""
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(folder)
-    name = re.sub(r"\W", "-", request.node.name)
-    found = Place(folder, name)
-    base = {"train": {"steps": STEPS}, "optim": {"lr": 0.001 + len(list(folder.glob("t*"))) / 1e6}}
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(base))
-    sweep = yaml.safe_load(found.file.read_text()) | {"base": f"{name}.yaml"}
-    found.file.write_text(yaml.safe_dump(sweep, sort_keys=False))
-    return found
+    monkeypatch.chdir(place.folder)
+    lr = 0.001 + len(list(place.folder.glob("t*"))) / 1e6
+    base = {"train": {"steps": STEPS}, "optim": {"lr": lr}}
+    (place.folder / f"{place.name}.yaml").write_text(yaml.safe_dump(base))
+    return place
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -16,15 +16,10 @@ from detcore.result import Point
 from orchestrator import why
 from orchestrator.attempts import Attempt, open_records
 from orchestrator.plan import Plan
+from tests.orchestrator.place import RAY, Place
 from tests.orchestrator.server import free_port
-from tests.orchestrator.test_recorder import RAY, Place
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py"\nRuntimeError: [bold]boom[/bold]\n'
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("project")  # one store for all: making it takes seconds
 
 
 @pytest.fixture(autouse=True)
