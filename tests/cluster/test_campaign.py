@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from collections import Counter
@@ -12,33 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 from ray.util import placement_group_table
 
 from orchestrator.campaign import Campaign, run_cells
-from orchestrator.cluster import DRIVER_ENV, WORKER_ENV
 from orchestrator.failure import Failure, Policy
 from orchestrator.gangs import Gangs
 from orchestrator.queue import Limits
 from tests.cluster.light import Noted, job
+from tests.cluster.local_ray import local_ray
 
 GPUS = 4
 
 
 @pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    change = {**DRIVER_ENV, **WORKER_ENV, "RAY_AUTH_MODE": "disabled"}
-    before = {name: os.environ.get(name) for name in change}
-    os.environ.update(change)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    ray.init(address="local", num_cpus=2, num_gpus=GPUS, include_dashboard=False, **quiet)
-    yield
-    ray.shutdown()
-    for name, value in before.items():
-        os.environ.pop(name)
-        if value is not None:
-            os.environ[name] = value
+def ray_here() -> Iterator[None]:
+    with local_ray(cpus=2, gpus=GPUS):
+        yield
 
 
 def run(jobs: list[dict[str, Any]], noted: Noted | None = None, **more: Any) -> Noted:

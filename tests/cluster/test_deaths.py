@@ -17,6 +17,7 @@ import pytest
 import ray
 
 from orchestrator import evidence, last_words
+from tests.cluster.local_ray import local_ray
 
 Death = Callable[[], Any]
 
@@ -35,21 +36,9 @@ class Mortal:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def local_ray() -> Iterator[None]:
-    before = os.environ.get("RAY_AUTH_MODE")
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield
-    ray.shutdown()
-    os.environ.pop("RAY_AUTH_MODE")
-    if before is not None:
-        os.environ["RAY_AUTH_MODE"] = before
+def ray_here() -> Iterator[None]:
+    with local_ray(cpus=4):
+        yield
 
 
 def end_of(folder: Path, how: Death, at_birth: bool = False) -> evidence.Fault:
