@@ -49,6 +49,7 @@ class ReferenceRow:
     metrics: Mapping[str, float] = field(default_factory=dict)
     converged: bool = True
     remark: str = ""
+    protocol: Mapping[str, object] = field(default_factory=dict)  # how it was trained and scored
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Arm:
     cells: tuple[Cell, ...]
     differences: Mapping[str, str] = field(default_factory=dict)  # from the baseline, by setting
     reference: ReferenceRow | None = None
+    protocol: Mapping[str, object] = field(default_factory=dict)  # the plan's; empty: not known
 
     def outcomes(self) -> dict[str, int]:
         """Cells by outcome, in the order of OUTCOMES."""

@@ -19,6 +19,7 @@ from orchestrator.expand import Cell, expansion, filter_cells
 from orchestrator.gang import TRAIN, Job
 from orchestrator.identity import Texts, arm_key, cell_id
 from orchestrator.plan_text import headline, plan_text
+from orchestrator.protocol import protocol
 from orchestrator.rules import Excluded
 from orchestrator.seeds import further_json, further_notes
 from orchestrator.spec import Sweep, load_sweep
@@ -201,11 +202,13 @@ class Plan:
                     "status": self.status(p),
                     "differences": self.differences(p.cell),
                     "reference": row.to_json() if row else None,
+                    "protocol": protocol(p.cell.config),
                 }
                 for p in self.cells
                 for row in [self.sweep.reference.of(list(p.cell.axes.values()))]
             ],
             "reference": self.sweep.reference.source,
+            "reference_protocol": dict(self.sweep.reference.protocol),
             "blocks": blocks_json(self.sweep.design, [p.cell for p in self.cells]),
             "excluded": excluded_json(self.excluded),
             "aliases": aliases_json(self.sweep.design, self.excluded),

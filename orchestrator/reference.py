@@ -49,6 +49,7 @@ class Reference:
 
     source: str = ""
     rows: Mapping[tuple[str, ...], Row] = field(default_factory=dict)
+    protocol: Mapping[str, Any] = field(default_factory=dict)  # of all rows: protocol.py
 
     def scores(self, metric: str) -> dict[tuple[str, ...], str]:
         """For each arm what its row says of `metric`, with the row's id and label."""
@@ -79,7 +80,7 @@ def read_reference(
         if key not in ("file", "axis", "arms"):
             hint = nearest(str(key), ["file", "axis", "arms"])
             raise document.error(("reference", str(key)), f"unknown key {key!r}; {hint}")
-    source, known = _read_rows(document, file, given.get("file"))
+    source, known, protocol = _read_rows(document, file, given.get("file"))
     if not {"axis", "arms"} & set(given):
         raise document.error(
             ("reference",), "names no arms: give `axis`, whose levels are rows, or `arms`"
@@ -91,7 +92,7 @@ def read_reference(
         if levels in rows:
             raise document.error(at, f"rows {rows[levels].id} and {id_} name the same arm")
         rows[levels] = known[id_]
-    return Reference(source, rows)
+    return Reference(source, rows, protocol)
 
 
 def _arms(
@@ -146,7 +147,9 @@ def _arms(
     return out
 
 
-def _read_rows(document: Document, file: Path, name: Any) -> tuple[str, dict[str, Row]]:
+def _read_rows(
+    document: Document, file: Path, name: Any
+) -> tuple[str, dict[str, Row], dict[str, Any]]:
     at = ("reference", "file")
     if not isinstance(name, str):
         raise document.error(at, f"must be the path of a reference file, is {name!r}")
@@ -167,7 +170,16 @@ def _read_rows(document: Document, file: Path, name: Any) -> tuple[str, dict[str
             rows[str(id_)] = _row(str(id_), row)
         except ValueError as error:
             raise document.error(at, f"{path}: {error}") from None
-    return str(data.get("source", "")), rows
+    protocol = data.get("protocol", {})
+    if not isinstance(protocol, dict):
+        raise document.error(at, f"{path}: protocol must be a mapping, is {protocol!r}")
+    try:
+        json.dumps(protocol)
+    except TypeError:
+        raise document.error(
+            at, f"{path}: protocol may hold text, numbers, lists and mappings only"
+        ) from None
+    return str(data.get("source", "")), rows, protocol
 
 
 def _row(id_: str, given: Mapping[str, Any]) -> Row:

@@ -21,7 +21,7 @@ from orchestrator.spec import load_sweep
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "sweeps/seed").glob("*.yaml"))
-REFERENCE = yaml.safe_load((ROOT / "sweeps/reference/seed_report.yaml").read_text())
+REFERENCE = yaml.safe_load((ROOT / "dashboards/reference/seed_report.yaml").read_text())
 ROWS: dict[str, dict[str, Any]] = REFERENCE["rows"]
 ORIGINAL = ROOT.parent / "shared/reference/seed_results.yaml"
 

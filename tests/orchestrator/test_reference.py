@@ -11,6 +11,7 @@ from orchestrator import table
 from orchestrator.differences import differences
 from orchestrator.expand import expand
 from orchestrator.plan import make_plan, table_of
+from orchestrator.protocol import protocol
 from orchestrator.spec import SweepError, load_sweep
 
 SWEEP = """version: 1
@@ -112,6 +113,8 @@ def test_mistakes_are_one_line(tmp_path: Path, reference: str, told: str) -> Non
         ("{converged: 'no'}", "converged of row R1 must be true or false, is 'no'"),
         ("{when: 2020-01-01}", "row R1 may hold text, numbers, lists and mappings only"),
         ("[1]", "row R1 must be a mapping"),
+        ("{}\nprotocol: coco", "protocol must be a mapping, is 'coco'"),
+        ("{}\nprotocol: {from: 2020-01-01}", "protocol may hold text, numbers, lists and mapp"),
     ],
 )
 def test_mistakes_in_the_rows_are_one_line(tmp_path: Path, row: str, told: str) -> None:
@@ -120,6 +123,36 @@ def test_mistakes_in_the_rows_are_one_line(tmp_path: Path, row: str, told: str) 
     with pytest.raises(SweepError) as caught:
         load_sweep(file)
     assert told in str(caught.value)
+
+
+def test_a_plan_says_how_cells_are_trained_and_what_the_rows_were(tmp_path: Path) -> None:
+    file = sweep(
+        tmp_path,
+        "reference: {file: rows.yaml, arms: {R1: {}}}\nset: {train.steps: 7, train.accumulate: 3}\n"
+        "resources: {workers: 2}\n",
+    )
+    (tmp_path / "rows.yaml").write_text(
+        "protocol: {eval: report, steps: 9}\n"
+        "rows: {R1: {metrics: {mAP: 0.3}, protocol: {steps: 8}}}\n"
+    )
+    plan = make_plan(file).to_json()
+    assert plan["reference_protocol"] == {"eval": "report", "steps": 9}
+    assert plan["cells"][0]["reference"]["protocol"] == {"steps": 8}
+    ours = {cell["label"]: cell["protocol"] for cell in plan["cells"]}
+    two = ours["norm=bn batch=2 seed=0"]
+    assert two["data"] == "shapes, 512 images of 128 pixels"
+    # 2 images on each of 2 ranks, 3 forward passes a step: 12 images a step, 84 in 7 steps
+    assert (two["steps"], two["batch"], two["images"], two["eval"]) == (7, "2x2x3", 84, "coco")
+    assert ours["norm=gn batch=1 seed=0"]["images"] == 42
+
+
+def test_the_annotation_file_tells_the_year(tmp_path: Path) -> None:
+    source = {"kind": "coco", "root": str(tmp_path)}
+    config = from_dict(Config, {"data": {"source": source}})
+    assert protocol(config)["data"] == "COCO format"  # nothing there
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/instances_train2017.json").touch()
+    assert protocol(config)["data"] == "COCO format, instances_train2017.json"
 
 
 # ---------------------------------------------------------------- a base of a level's own

@@ -53,7 +53,7 @@ def test_a_dry_run_shows_the_cells_and_makes_nothing(folder: Path) -> None:
     done = run(folder, "--dry-run", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     plan = json.loads(done.stdout)
-    first = ["sweep", "question", "baseline", "cells", "reference"]
+    first = ["sweep", "question", "baseline", "cells", "reference", "reference_protocol"]
     design = ["blocks", "excluded", "aliases", "cautions", "failure"]
     ahead = ["reconcile", "forecast", "out_of_memory", "budget"]
     assert list(plan) == [*first, *design, *ahead]
@@ -67,7 +67,7 @@ def test_a_dry_run_shows_the_cells_and_makes_nothing(folder: Path) -> None:
     assert len({c["id"] for c in plan["cells"]}) == 8
     for cell in plan["cells"]:
         assert list(cell)[:7] == ["id", "label", "ref", "axes", "seed", "resources", "status"]
-        assert list(cell)[7:] == ["differences", "reference", "ledger", "forecast"]
+        assert list(cell)[7:] == ["differences", "reference", "protocol", "ledger", "forecast"]
         assert cell["ledger"] == {"state": "new", "why": ""}
         assert cell["forecast"]["seconds"] is None  # there is no past to tell it from
         assert cell["status"] == "waiting"
