@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dashboards.store import (
+    Store,
+    artifact_text,
+    experiments,
+    find_store,
+    search,
+)
 from orchestrator.provenance import owner_of
 from orchestrator.runs import SETTLED, whole
-from orchestrator.store import (
-    LedgerError,
-    Store,
-    connect,
-    find_experiment,
-    find_store,
-    search_cells,
-    unreachable,
-)
+from orchestrator.store import connect, find_experiment, search_cells
 from orchestrator.table import RUNNING
 
 if TYPE_CHECKING:
@@ -148,22 +146,12 @@ class Records:
         """The sweeps' own runs, newest first; with `name`, those of one sweep."""
         if self._client is None:
             return []
-        order = ["attributes.start_time DESC"]
         if name is None:
-            try:
-                ids = [e.experiment_id for e in self._client.search_experiments(max_results=1000)]
-            except Exception as error:
-                raise LedgerError(unreachable(self.store, error)) from error
+            ids = experiments(self._client, self.store)
         else:
             found = find_experiment(self._client, self.store, name, create=False)
             ids = [found] if found else []
-        if not ids:
-            return []
-        try:
-            query = "tags.`run.kind` = 'sweep'"
-            return list(self._client.search_runs(ids, query, max_results=500, order_by=order))
-        except Exception as error:
-            raise LedgerError(unreachable(self.store, error)) from error
+        return list(search(self._client, self.store, "tags.`run.kind` = 'sweep'", ids))
 
     def run(self, run_id: str) -> Run | None:
         """Any run; None when there is none of that id."""
@@ -182,21 +170,12 @@ class Records:
 
     def text(self, run_id: str, name: str) -> str | None:
         """An artifact as text; None when it is not there or cannot be read from here."""
-        if self._client is None:
-            return None
-        with tempfile.TemporaryDirectory(prefix="look-") as scratch:
-            try:
-                file = Path(self._client.download_artifacts(run_id, name, scratch))
-                return file.read_text(encoding="utf-8", errors="replace")
-            except Exception:
-                return None
+        return artifact_text(self._client, run_id, name) if self._client else None
 
     def page(self, run: Run) -> str:
         """The command or the address that shows a run."""
-        if self.store.is_server:
-            experiment, id = run.info.experiment_id, run.info.run_id
-            return f"{self.store.shown.rstrip('/')}/#/experiments/{experiment}/runs/{id}"
-        return self.store.browse(run.info.experiment_id)
+        experiment = run.info.experiment_id
+        return self.store.page(experiment, run.info.run_id) or self.store.browse(experiment)
 
 
 def open_records(root: Path | None = None) -> Records:

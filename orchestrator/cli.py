@@ -15,10 +15,10 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
+from dashboards.store import LedgerError
 from detcore.data.folder import DataError
 from orchestrator.plan import Plan, make_plan
 from orchestrator.spec import SweepError
-from orchestrator.store import LedgerError
 
 EXIT_OK, EXIT_FAULTS, EXIT_MISTAKE, EXIT_DRAINED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dashboards.store import LedgerError, Store, cut, find_store, one_line, unreachable
 from detcore.result import Point
 from orchestrator.provenance import code_diff, code_tags, diff_id, owner_of, process_tags
 from orchestrator.runs import (
@@ -34,17 +35,7 @@ from orchestrator.runs import (
     whole,
 )
 from orchestrator.spool import Outbox, Record, numbers, read_points
-from orchestrator.store import (
-    LedgerError,
-    Store,
-    connect,
-    cut,
-    find_experiment,
-    find_store,
-    one_line,
-    search_cells,
-    unreachable,
-)
+from orchestrator.store import connect, find_experiment, search_cells
 from orchestrator.views import save_views
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from dashboards.store import cut
 from detcore.result import METRICS
-from orchestrator.store import cut
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dashboards.store import one_line
 from detcore.result import Point
-from orchestrator.store import one_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from dashboards.store import LedgerError
 from orchestrator.again import LEFT
 from orchestrator.attempts import Attempt, open_records
 from orchestrator.cli import add_sweep_arguments, answered, as_text, plan_of, print_text
@@ -27,7 +28,6 @@ from orchestrator.progress import REPORT, SHOWN, duration
 from orchestrator.render import to_rich
 from orchestrator.runs import FAULTS, SETTLED
 from orchestrator.standing import Orchestrator, Status, look, steps_done
-from orchestrator.store import LedgerError
 from orchestrator.table import RUNNING, WAITING, Row
 
 REFRESH = 3.0  # seconds between two looks

@@ -15,12 +15,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dashboards.store import cut, find_store
 from detcore.result import METRICS, Point
 from orchestrator import spool
 from orchestrator.ledger import CellInfo, LedgerError, open_ledger
 from orchestrator.runs import STATUS, cell_params
 from orchestrator.spool import is_key, read_points
-from orchestrator.store import cut, find_store
 from orchestrator.views import VIEWS, view_states
 from tests.orchestrator.server import Server, free_port
 
