@@ -191,6 +191,9 @@ class Plan:
             "sweep": self.sweep.name,
             "question": self.sweep.question,
             "baseline": self.sweep.baseline,
+            "axes": self.axes,
+            "metric": dict(vars(self.sweep.metric)),
+            **({"tunes": True} if self.is_tuning else {}),
             "cells": [
                 {
                     "id": None if p.waits else p.id,

@@ -47,6 +47,16 @@ def coco(folder: Path, name: str) -> Path:
     return folder
 
 
+def test_the_plan_as_data_says_what_is_compared_and_in_which_order(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    metric = {"name": "AP50", "goal": "max", "min_effect": 0.005}
+    file.write_text(yaml.safe_dump({**SWEEP, "metric": metric}, sort_keys=False))
+    told = make_plan(file, only="batch == 4", root=tmp_path).whole().to_json()
+    assert told["axes"] == {"norm": ["gn", "bn"], "batch": [1, 4]}  # as in the file
+    assert told["metric"] == metric
+    assert "tunes" not in told  # these are the cells of the table
+
+
 def test_what_has_settled_is_not_to_do(file: Path, tmp_path: Path) -> None:
     plan = make_plan(file, root=tmp_path)
     assert [plan.status(p) for p in plan.cells] == ["waiting"] * 4
