@@ -7,15 +7,15 @@ Numbers that are not known are null; nothing in it is NaN or infinite.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from dashboards.conclusions import conclusions
 from dashboards.cost import pareto
 from dashboards.effects import axis_effects, interactions
 from dashboards.inference import Comparison, Inference, compare
-from dashboards.metrics import CLASS, METRICS, Metric, describe, present
+from dashboards.metrics import CLASS, Metric, describe, present, undefined
 from dashboards.reference import beside
 from dashboards.study import Arm, Axis, Cell, Study
 
@@ -23,11 +23,17 @@ SCHEMA = 1
 """Goes up when a key changes its meaning or goes away; a new key does not raise it."""
 
 
-def document(study: Study, curves: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def document(
+    study: Study,
+    curves: Mapping[str, Any] | None = None,
+    compared: Collection[str] | None = None,
+) -> dict[str, Any]:
     """All that is shown of a study. `curves`: for a cell's id its points by metric, [[step, value],
-    ...]."""
+    ...]. `compared`: the metrics that arms are compared on (None: all), for who needs the answer
+    for one of them soon: each takes a while where arms are many."""
     metrics = shown_metrics(study)
-    return {
+    comparisons = {m.name: inferred(study, m) for m in metrics if _in(compared, m.name)}
+    whole = {
         "schema": SCHEMA,
         "sweep": _sweep(study),
         "target": asdict(study.target),
@@ -37,9 +43,7 @@ def document(study: Study, curves: Mapping[str, Any] | None = None) -> dict[str,
         "baseline": study.baseline,
         "arms": [_arm(arm, metrics) for arm in study.arms],
         "cells": [_cell(arm, cell) for arm in study.arms for cell in arm.cells],
-        "comparisons": {m.name: _inference(inferred(study, m)) for m in metrics}
-        if study.baseline
-        else {},
+        "comparisons": {name: _inference(found) for name, found in comparisons.items() if found},
         "effects": [asdict(e) for e in axis_effects(study)],
         "interactions": [asdict(i) for i in interactions(study)],
         "pareto": pareto(study),
@@ -52,25 +56,27 @@ def document(study: Study, curves: Mapping[str, Any] | None = None) -> dict[str,
         "provenance": provenance(study),
         "curves": dict(curves or {}),
     }
+    return {key: _plain(value) for key, value in whole.items()}
 
 
 def shown_metrics(study: Study) -> list[Metric]:
     """The columns there are numbers for: the target first, then the 12, classes, cost, size; of
     classes at most those of the data."""
     names = {name for cell in study.cells for name in cell.metrics}
-    known = [m for m in present({*names, study.target.name}) if m.name != study.target.name]
+    names.discard(study.target.name)
+    known = present(names)
     coco = [m for m in known if m.group == "COCO"]
     rest = [m for m in known if m.group != "COCO"]
     classes = [describe(name) for name in sorted(n for n in names if n.startswith(CLASS))]
-    first = describe(study.target.name)
-    if first.name not in METRICS:  # the sweep's own word on which way is better
-        first = Metric(first.name, first.title, first.group, _goal(study))
+    # the sweep has its own word on which way is better
+    first = replace(describe(study.target.name), goal=_goal(study))
     return [first, *coco, *classes, *rest]
 
 
 def inferred(study: Study, metric: Metric) -> Inference | None:
-    """Every arm against the baseline on one metric; None for a study without a baseline."""
-    if study.baseline is None:
+    """Every arm against the baseline on one metric; None for a study without a baseline, or whose
+    baseline has no cells."""
+    if study.baseline is None or not study.arm(study.baseline).cells:
         return None
     is_target = metric.name == study.target.name
     return compare(
@@ -94,12 +100,27 @@ def provenance(study: Study) -> dict[str, Any]:
         found[name] = sorted({c.tags[tag] for c in study.cells if c.tags.get(tag)})
     found["uncommitted_changes"] = any(c.tags.get("git.dirty") == "true" for c in study.cells)
     found["sweep_sha256"] = study.tags.get("sweep.sha256", "")
-    found["gpu_hours"] = math.fsum(c.metrics.get("gpu_hours", 0.0) for c in study.cells)
+    found["gpu_hours"] = _hours(study.cells, "gpu_hours")
     found["sweeps"] = sorted({c.sweep for c in study.cells if c.sweep})
     return found
 
 
 # ---------------------------------------------------------------- the parts
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: lists, mappings of texts, null for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _in(names: Collection[str] | None, name: str) -> bool:
+    return names is None or name in names
 
 
 def _goal(study: Study) -> Any:
@@ -141,7 +162,7 @@ def _mean_of(values: list[float]) -> dict[str, float | int | None]:
 
 
 def _cell(arm: Arm, cell: Cell) -> dict[str, Any]:
-    numbers = {k: v for k, v in cell.metrics.items() if math.isfinite(v)}
+    numbers = {k: v for k, v in cell.metrics.items() if not undefined(k, v)}
     return {
         "id": cell.id,
         "arm": arm.key,
@@ -163,9 +184,7 @@ def _cell(arm: Arm, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _inference(found: Inference | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
+def _inference(found: Inference) -> dict[str, Any]:
     names = ("variances", "level", "miss", "min_effect", "noise", "df", "homogeneity")
     about = {name: getattr(found, name) for name in names}
     return about | {"arms": {c.arm: _comparison(c) for c in found.comparisons}}
@@ -179,6 +198,12 @@ def _totals(study: Study) -> dict[str, Any]:
     cells = list(study.cells)
     outcomes = Arm("", "", {}, tuple(cells)).outcomes()
     hours = ("gpu_hours", "train_hours")
-    sums = {name: math.fsum(c.metrics.get(name, 0.0) for c in cells) for name in hours}
+    sums = {name: _hours(cells, name) for name in hours}
     settled = sum(cell.settled for cell in cells)
     return {"cells": len(cells), "settled": settled, "outcomes": outcomes, **sums}
+
+
+def _hours(cells: Iterable[Cell], name: str) -> float:
+    """Of all cells, however they ended, as far as they are known."""
+    known = (cell.metrics.get(name, math.nan) for cell in cells)
+    return math.fsum(hours for hours in known if not undefined(name, hours))

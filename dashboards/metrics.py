@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -63,9 +63,10 @@ def describe(name: str) -> Metric:
 
 
 def undefined(name: str, value: float) -> bool:
-    """Whether a number says nothing: not finite, or pycocotools' -1 for nothing to be found."""
+    """Whether a number says nothing: not finite, or pycocotools' -1 for nothing to be found. MLflow
+    keeps infinity as the largest float."""
     fraction = name in _COCO or name.startswith(CLASS)
-    return not math.isfinite(value) or (fraction and value < 0)
+    return not abs(value) < sys.float_info.max or (fraction and value < 0)
 
 
 def present(names: Iterable[str]) -> list[Metric]:
