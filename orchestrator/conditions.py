@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -15,7 +16,8 @@ Choice = dict[str, Level | None]
 
 
 def read_conditions(document: Document, axes: Sequence[Axis]) -> tuple[Axis, ...]:
-    """`axes` with their `when`; raises SweepError for an unknown name or a circle."""
+    """`axes` with their `when`; raises SweepError for an unknown name, a circle, and a condition
+    that no levels meet."""
     known = {name for axis in axes for name in (axis.name, *axis.levels[0].names)}
     out = []
     for axis in axes:
@@ -34,8 +36,30 @@ def read_conditions(document: Document, axes: Sequence[Axis]) -> tuple[Axis, ...
             out.append(replace(axis, when=parse(text, known)))
         except ExprError as error:
             raise document.error(at, str(error)) from None
-    conditional_axes(document, out)
+    for axis in conditional_axes(document, out):
+        _check_met(document, out, axis)
     return tuple(out)
+
+
+def _check_met(document: Document, axes: Sequence[Axis], axis: Axis) -> None:
+    """An axis whose condition no levels meet would be in no arm, whatever the design."""
+    assert axis.when is not None
+    names = axis.when.names
+    read = [other for other in axes if {other.name, *other.levels[0].names} & names]
+    choices = [[*other.levels, *([other.absent] if other.when else [])] for other in read]
+    for levels in itertools.product(*choices):
+        pairs = zip(read, levels, strict=True)
+        scope: dict[str, Value] = {k: v for pair in pairs for k, v in scope_of(*pair).items()}
+        try:
+            if evaluate(axis.when, scope) is not False:
+                return
+        except ExprError:  # of a level that may be in no arm; told when one has it
+            return
+    have = "; ".join(f"{other.name}: {', '.join(other.labels())}" for other in read)
+    raise document.error(
+        ("axes", axis.name, "when"),
+        f"{axis.when.text!r} holds for no levels, so that no arm has this axis; choices: {have}",
+    )
 
 
 def conditional_axes(document: Document, axes: Iterable[Axis]) -> tuple[Axis, ...]:

@@ -50,7 +50,7 @@ def sweeps(draw: st.DrawFn) -> Sweep:
         path, levels = PATHS[name]
         chosen = draw(st.lists(st.sampled_from(levels), min_size=2, max_size=3, unique=True))
         axes[name] = {"values": chosen} | ({"path": path} if path else {})
-    if "norm" in axes and draw(st.booleans()):
+    if "norm" in axes and "gn" in axes["norm"]["values"] and draw(st.booleans()):
         axes["groups"] = GROUPS
     seeds = draw(st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True))
     sweep: Sweep = {"version": 1, "name": "any", "axes": axes, "seeds": seeds}
