@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from orchestrator.attempts import Attempt, Records
 from orchestrator.runs import SETTLED
-from orchestrator.table import RUNNING
 from orchestrator.workload import Workload, read_workload
 
 _CAPACITY = re.compile(r"total capacity of ([\d.]+) GiB")  # in torch's out-of-memory message
@@ -123,10 +122,6 @@ def by_cell(pasts: Iterable[Past]) -> dict[str, list[Past]]:
     for past in pasts:
         found.setdefault(past.cell, []).append(past)
     return found
-
-
-def is_open(past: Past) -> bool:
-    return past.outcome == RUNNING
 
 
 def _positive(value: float | None) -> float | None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class Replicates:
-    """The rule as a run engine uses it: `first()`, then `next(results)` whenever a cell has ended.
+    """The rule as a run engine uses it: the cells of `plan`, then `next(results)` whenever a cell
+    has ended.
 
     `plan` has its ids (nothing waits for tuning) and is whole. `say` gets each decision as a line.
     """
@@ -25,15 +26,10 @@ class Replicates:
     def __init__(self, plan: Plan, say: Callable[[str], None] = lambda line: None) -> None:
         self._study = study_of(plan)
         self._planned = {p.id: p for p in (*plan.cells, *plan.more)}
-        self._first = list(plan.cells)
         self._say = say
         self._given = {p.id for p in plan.cells}
         self._replay = Replay(due=[p.id for p in plan.cells])
         self.ended = ""  # why no further round is begun although arms are open
-
-    def first(self) -> list[Planned]:
-        """The cells of the listed seeds."""
-        return list(self._first)
 
     def next(
         self,

@@ -55,7 +55,7 @@ def value(norm: str, seed: int) -> End:
 def played(plan: Plan, value: Value) -> tuple[Replicates, list[list[tuple[str, int]]]]:
     """The rule, fed with whole rounds until it asks for nothing more; and what it asked for."""
     rule, asked, results = Replicates(plan), [], {}
-    cells = rule.first()
+    cells = list(plan.cells)
     while cells:
         asked.append([(str(p.cell.axes["norm"]), p.cell.seed) for p in cells])
         results |= {p.id: value(str(p.cell.axes["norm"]), p.cell.seed) for p in cells}
@@ -199,7 +199,7 @@ def test_decisions_do_not_depend_on_which_cell_ends_first(tmp_path: Path, stream
     plan = plan_of(tmp_path)
     whole, _ = played(plan, value)
     rule, order, results = Replicates(plan), random.Random(stream), {}
-    running = rule.first()
+    running = list(plan.cells)
     given = [p.id for p in running]
     while running:
         ended = running.pop(order.randrange(len(running)))
