@@ -12,6 +12,7 @@ from pathlib import Path
 from orchestrator.ledger import Ledger
 from orchestrator.plan import Plan, Planned
 from orchestrator.runs import FAULTS, SETTLED, Settled
+from orchestrator.wording import count
 
 LEFT = ("oom",)
 """Faults that are not run again unasked: the same batch runs out of the same memory."""
@@ -65,8 +66,8 @@ def left_line(plan: Plan) -> str:
         return ""
     names = f"{', '.join(cells[:3])}{', ...' if cells[3:] else ''}"
     return (
-        f"{'1 cell' if len(cells) == 1 else f'{len(cells)} cells'} ran out of memory before and "
-        f"would again ({names}); --retry-failed=oom runs what is left"
+        f"{count(len(cells), 'cell')} ran out of memory before and would again ({names}); "
+        "--retry-failed=oom runs what is left"
     )
 
 

@@ -22,6 +22,7 @@ from orchestrator.expand import Cell, filter_cells
 from orchestrator.plan import Planned
 from orchestrator.provenance import process_tags
 from orchestrator.spec import SweepError
+from orchestrator.wording import count
 
 COMMANDS = ("pause", "resume", "drain", "cancel")
 Line = dict[str, Any]
@@ -160,14 +161,14 @@ class Control:
             self._held |= waiting
             if not waiting and not here:
                 return "none of these waits now; such as are still to come are held until resume"
-            return f"{_cells(waiting)} held until resume; {len(here)} running go on"
+            return f"{count(len(waiting), 'cell')} held until resume; {len(here)} running go on"
         if command == "resume":
             if self._paused or self._ending:
                 self._said.pop()
                 raise SweepError("the whole sweep is held: resume without --only")
             back = self._held & mine
             self._held -= back
-            return f"{_cells(back)} may start again"
+            return f"{count(len(back), 'cell')} may start again"
         if command == "drain":
             raise SweepError("drain ends the whole sweep: without --only")
         self._dropped |= dict.fromkeys(waiting | here, by)
@@ -200,7 +201,7 @@ class Control:
             return {"drain": "draining", "cancel": "being cancelled"}[self._ending[0]]
         if self._paused:
             return "paused"
-        return f"{_cells(self._held)} held" if self._held else ""
+        return f"{count(len(self._held), 'cell')} held" if self._held else ""
 
     def _new(self) -> list[Line]:
         try:
@@ -298,7 +299,3 @@ def _text(line: Line) -> str:
 
 def _by(line: Line) -> str:
     return " ".join(str(line.get("by", "?")).split())[:100]
-
-
-def _cells(ids: Collection[str]) -> str:
-    return "1 cell" if len(ids) == 1 else f"{len(ids)} cells"

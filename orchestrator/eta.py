@@ -6,6 +6,8 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from statistics import median
 
+from orchestrator.wording import count
+
 
 @dataclass(frozen=True)
 class Work:
@@ -55,7 +57,7 @@ def time_left(
     held = sum(slots for _, slots in rest) or 1.0
     # the longest cell cannot be shared out
     seconds = max(total / held, max(left for left, _ in rest))
-    cells = f"{len(finished)} finished cell{'s' if len(finished) != 1 else ''}"
+    cells = count(len(finished), "finished cell")
     basis = f"from {cells}, {len(running)} at once"
     return Estimate(seconds, basis)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from detcore.config import ConfigError, from_dict, nearest
 from orchestrator.document import Document, KeyPath
+from orchestrator.wording import count
 
 UNLIMITED, NEVER = "unlimited", "never"
 
@@ -226,9 +227,8 @@ class Policy:
 def _message(seen: _Seen) -> str:
     labels = list(seen.labels.values())
     more = f" and {len(labels) - 5} more" if len(labels) > 5 else ""
-    cells = "1 cell" if len(labels) == 1 else f"{len(labels)} cells"
     return (
-        f"aborted: {cells} ended with the same traceback, {seen.last_line} "
+        f"aborted: {count(len(labels), 'cell')} ended with the same traceback, {seen.last_line} "
         f"({', '.join(labels[:5])}{more}); all of it: python -m orchestrator.why "
         f"{next(iter(seen.labels))}. What has settled is kept; put it right and start again "
         "(failure.abort_after says after how many cells)"

@@ -20,10 +20,11 @@ from orchestrator.history import History, read_history
 from orchestrator.machine import gpus_here
 from orchestrator.makespan import Wall, makespan
 from orchestrator.plan import Plan, Planned
-from orchestrator.plan_text import count, hours_text, plan_text, told_by
+from orchestrator.plan_text import hours_text, plan_text, told_by
 from orchestrator.reconcile import Reconciled, reconcile
 from orchestrator.reference import Reference
 from orchestrator.room import Shape
+from orchestrator.wording import count
 
 Nodes = Mapping[str, Mapping[str, float]]
 _ENOUGH = 1e6  # CPUs of a node of which only the GPUs are known
@@ -186,7 +187,7 @@ def _wall(
         jobs, nodes, budget.max_gpus or float("inf"), budget.max_concurrent or float("inf")
     )
     if budget.max_concurrent:
-        where += f", at most {budget.max_concurrent} cells at once"
+        where += f", at most {count(budget.max_concurrent, 'cell')} at once"
     return Wall(seconds, where)
 
 

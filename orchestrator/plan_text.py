@@ -14,6 +14,7 @@ from orchestrator.forecast import FEW_STEPS, SOURCES, Forecast
 from orchestrator.reconcile import Reconciled
 from orchestrator.summary import aliases_text, arms_text, blocks_text, excluded_text
 from orchestrator.tuning import LATER, tuning_headline, tuning_text
+from orchestrator.wording import count
 
 if TYPE_CHECKING:
     from orchestrator.outlook import Outlook
@@ -72,10 +73,6 @@ def size_of(cell: Cell) -> str:
     r = cell.resources
     what = f"{r.gpus_per_worker:g} GPU" if r.gpus_per_worker else f"{r.cpus_per_worker:g} CPU"
     return f"{r.workers} × {what}"
-
-
-def count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 # ---------------------------------------------------------------- what is on record

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 from dashboards.inference import Comparison, Inference, Levels, Observation, compare, look_levels
 from orchestrator.runs import FAULTS
 from orchestrator.seeds import Seeds
+from orchestrator.wording import count
 
 FAILURES = 2  # seeds of an arm without a result, or without convergence, after which it ends
 
@@ -75,8 +76,8 @@ class Decision:
         return self.action.startswith("ends")
 
     def line(self) -> str:
-        seeds = "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
-        return f"{self.arm}: after {seeds} {difference_text(self)}{self.verdict}; {self.action}"
+        found = f"{difference_text(self)}{self.verdict}; {self.action}"
+        return f"{self.arm}: after {count(self.seeds, 'seed')} {found}"
 
 
 @dataclass
