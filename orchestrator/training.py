@@ -9,17 +9,19 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from orchestrator.budget import Spending, budget_of
-from orchestrator.campaign import Campaign, run_cells
+from orchestrator.campaign import Campaign
 from orchestrator.cli import EXIT_DRAINED, EXIT_FAULTS, EXIT_INTERRUPTED, EXIT_OK
 from orchestrator.cluster import Cluster
 from orchestrator.control import Control
 from orchestrator.failure import Policy
 from orchestrator.gang import Job
 from orchestrator.gangs import Gangs
+from orchestrator.gauges import Gauges
 from orchestrator.ground import Ground
 from orchestrator.plan import Plan
 from orchestrator.queue import Limits
 from orchestrator.recorder import Recorder
+from orchestrator.tune_loop import run_cells
 
 
 @dataclass
@@ -84,14 +86,24 @@ def train(
         more=_further(plan, recorder, control, spending),
         spent=lambda: spending.is_over,
     )
+    recorder.every_tick(_telling(Gauges(plan.sweep.name), recorder, campaign))
     try:
         run_cells(campaign, plan.sweep.name)
     finally:
+        recorder.every_tick(lambda: None)
         for gang in [gang for gang in gangs if gang.job]:
             gangs.drop(gang)  # before its cell is closed and free for others
         spending.before, spending.now = earlier + recorder.gpu_hours(), float
     stopped = control.stopped or ("budget" if campaign.out_of_budget else "")
     return Ended(recorder, stopped, campaign.policy.aborted or "")
+
+
+def _telling(gauges: Gauges, recorder: Recorder, campaign: Campaign) -> Callable[[], None]:
+    def tell() -> None:
+        if gauges.is_due():
+            gauges.tell(recorder.rows, len(campaign.queue), campaign.gangs)
+
+    return tell
 
 
 def _further(

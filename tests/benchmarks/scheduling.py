@@ -19,10 +19,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from orchestrator.campaign import Campaign, run_cells
+from orchestrator.campaign import Campaign
 from orchestrator.cluster import DRIVER_ENV, WORKER_ENV
 from orchestrator.failure import Failure, Policy
 from orchestrator.gangs import Gangs
+from orchestrator.tune_loop import run_cells
 from tests.cluster.light import Noted, job
 
 NODES, GPUS = 4, 8
