@@ -10,10 +10,13 @@ import io
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -21,6 +24,19 @@ from pycocotools.cocoeval import COCOeval
 from detcore.data.coco import CocoSplit
 from detcore.data.folder import read_coco_json
 from detcore.result import METRICS
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What pycocotools says of one set of detections.
+
+    `class_AP`: the AP of each class that has boxes to be found, by its name; empty when two classes
+    share one. `run`: what `matches_of` takes.
+    """
+
+    metrics: dict[str, float]
+    class_AP: dict[str, float]
+    run: COCOeval
 
 
 def to_coco_results(
@@ -54,12 +70,13 @@ def to_coco_results(
     return results
 
 
-def coco_metrics(
+def coco_scores(
     truth: CocoSplit | dict[str, Any],
     results: list[dict[str, Any]],
     scales: Mapping[int, tuple[float, float]] | None = None,
-) -> dict[str, float]:
-    """The 12 metrics of `detcore.result.METRICS`, as pycocotools computes them for boxes.
+) -> Scores:
+    """The 12 metrics of `detcore.result.METRICS` and what is behind them, as pycocotools computes
+    them for boxes.
 
     Without `scales` by the official protocol. With them (image id -> (y, x) factors from original
     to input pixels) as the seed report was scored: at the size of the network's input, so that the
@@ -85,7 +102,73 @@ def coco_metrics(
         run.evaluate()
         run.accumulate()
         run.summarize()
-    return {name: float(value) for name, value in zip(METRICS, run.stats, strict=True)}
+    metrics = {name: float(value) for name, value in zip(METRICS, run.stats, strict=True)}
+    return Scores(metrics, _class_AP(run), run)
+
+
+def coco_metrics(
+    truth: CocoSplit | dict[str, Any],
+    results: list[dict[str, Any]],
+    scales: Mapping[int, tuple[float, float]] | None = None,
+) -> dict[str, float]:
+    """The 12 metrics alone; see `coco_scores`."""
+    return coco_scores(truth, results, scales).metrics
+
+
+def matches_of(run: COCOeval) -> dict[str, np.ndarray]:
+    """What a COCOeval has matched, image by image, once it has been evaluated: all that AP over
+    areas of all sizes, with pycocotools' largest number of detections an image, is made of.
+
+    I images, K classes and D detections, those in pycocotools' own order: by class, then by falling
+    score, ties by image. In the 16-bit numbers, bit t stands for the t-th IoU threshold.
+
+    image_ids I int64 and category_ids K int64; truths I x K uint16, the boxes to be found (crowds
+    are none); image D int32 and class D int16, places in those; score D float32; hit D uint16:
+    found a box; ignored D uint16: counts neither as right nor as wrong.
+    """
+    p = run._paramsEval
+    images, classes, areas = len(p.imgIds), len(p.catIds), len(p.areaRng)
+    truths = np.zeros((images, classes), np.uint16)
+    bits = 1 << np.arange(len(p.iouThrs), dtype=np.int64)
+    image, of_class, score, hit, ignored = [], [], [], [], []
+    for k in range(classes):
+        parts = []
+        for i in range(images):
+            found = run.evalImgs[k * areas * images + i]  # the first area is that of all sizes
+            if found is None:
+                continue
+            truths[i, k] = np.count_nonzero(np.asarray(found["gtIgnore"]) == 0)
+            scores = np.asarray(found["dtScores"], np.float64)
+            passed = np.asarray(found["dtIgnore"]).astype(bool)
+            right = np.asarray(found["dtMatches"]).astype(bool) & ~passed
+            parts.append((np.full(len(scores), i), scores, bits @ right, bits @ passed))
+        if not parts:
+            continue
+        i_, s_, h_, g_ = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.argsort(-s_, kind="stable")
+        image.append(i_[order])
+        of_class.append(np.full(len(order), k))
+        score.append(s_[order])
+        hit.append(h_[order])
+        ignored.append(g_[order])
+    return {
+        "image_ids": np.asarray(p.imgIds, np.int64),
+        "category_ids": np.asarray(p.catIds, np.int64),
+        "truths": truths,
+        "image": _joined(image, np.int32),
+        "class": _joined(of_class, np.int16),
+        "score": _joined(score, np.float32),
+        "hit": _joined(hit, np.uint16),
+        "ignored": _joined(ignored, np.uint16),
+    }
+
+
+def write_matches(path: Path, matches: Mapping[str, np.ndarray]) -> None:
+    """An .npz file, whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    with part.open("wb") as file:
+        np.savez_compressed(file, **matches)  # type: ignore[arg-type]
+    part.replace(path)
 
 
 def write_results(path: Path, results: list[dict[str, Any]]) -> None:
@@ -93,6 +176,23 @@ def write_results(path: Path, results: list[dict[str, Any]]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(json.dumps(results))
     part.replace(path)
+
+
+def _joined(parts: Sequence[np.ndarray], kind: Any) -> np.ndarray:
+    return np.concatenate([np.empty(0), *parts]).astype(kind)
+
+
+def _class_AP(run: COCOeval) -> dict[str, float]:
+    names = [run.cocoGt.cats[id]["name"] for id in run.params.catIds]
+    if max(Counter(names).values(), default=0) > 1:
+        return {}
+    # IoU x recall x class, areas of all sizes, most detections; -1 where nothing is to be found
+    precision = run.eval["precision"][:, :, :, 0, -1]
+    return {
+        name: float(precision[:, :, k].mean())
+        for k, name in enumerate(names)
+        if precision[:, :, k].min() > -1
+    }
 
 
 def _truth(truth: CocoSplit | dict[str, Any]) -> dict[str, Any]:

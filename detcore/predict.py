@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,8 +16,25 @@ from detcore.data.coco import CocoSplit
 from detcore.data.loader import eval_batches
 from detcore.detectors import Detector
 from detcore.distributed import Gang, averaged_buffers
-from detcore.evaluate import coco_metrics, to_coco_results, write_results
+from detcore.evaluate import (
+    coco_scores,
+    matches_of,
+    to_coco_results,
+    write_matches,
+    write_results,
+)
 from detcore.precision import autocast, normalise
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """`metrics`: the 12 COCO metrics by the protocol of `config.eval`; with another protocol than
+    `coco` the official ones too, as `coco/mAP` and so on. `class_AP`: by class, as in `Scores`.
+    `s_per_img`: seconds of forward pass and post-processing per image."""
+
+    metrics: dict[str, float]
+    class_AP: dict[str, float]
+    s_per_img: float
 
 
 @torch.no_grad()
@@ -28,13 +46,12 @@ def evaluate(
     device: torch.device,
     file: Path,
     alive: Callable[[], object],
-) -> tuple[dict[str, float], float]:
-    """The 12 COCO metrics by the protocol of `config.eval` and the seconds per image of forward
-    pass and post-processing; the same values on every rank. With another protocol than `coco` the
-    official ones come too, as `coco/mAP` and so on.
+) -> Evaluation:
+    """Score `detector` on `split`; the same values on every rank.
 
     Images are shared out over the ranks. Rank 0 writes the detections to `file`, a COCO results
-    file, and scores them. `alive` is called now and then, as a sign of life.
+    file, scores them, and writes what they matched (`matches_of`) to matches.npz beside it. `alive`
+    is called now and then, as a sign of life.
     """
     results: list[dict[str, object]] = []
     scales: dict[int, tuple[float, float]] = {}
@@ -70,18 +87,23 @@ def evaluate(
     detector.train(was_training)
     ranks = gang.gather_first((results, scales, seconds, images))
     metrics: dict[str, float] = {}
+    class_AP: dict[str, float] = {}
     if gang.is_first:
         everything = [r for part, *_ in ranks for r in part]
         everything.sort(key=lambda r: (r["image_id"], -r["score"]))
         write_results(file, everything)
         with _kept(alive):
-            metrics = coco_metrics(split, everything)
+            scores = coco_scores(split, everything)
+            metrics = scores.metrics
             if config.eval.protocol == "report":
                 official = {f"coco/{name}": value for name, value in metrics.items()}
                 seen = {image: scale for _, part, *_ in ranks for image, scale in part.items()}
-                metrics = coco_metrics(split, everything, seen) | official
-    eval_s_per_img = sum(s for *_, s, _ in ranks) / max(1, sum(n for *_, n in ranks))
-    answer: tuple[dict[str, float], float] = gang.broadcast((metrics, eval_s_per_img))
+                scores = coco_scores(split, everything, seen)
+                metrics = scores.metrics | official
+            class_AP = scores.class_AP
+            write_matches(file.with_name("matches.npz"), matches_of(scores.run))
+    s_per_img = sum(s for *_, s, _ in ranks) / max(1, sum(n for *_, n in ranks))
+    answer: Evaluation = gang.broadcast(Evaluation(metrics, class_AP, s_per_img))
     return answer
 
 

@@ -41,7 +41,8 @@ class Result:
 
     `step` is where it ended; `evidence` holds the numbers behind a verdict. `metrics` has the 12
     COCO metrics when the run was evaluated, `values` the scalars beside them (train_hours,
-    images_per_s, eval_s_per_img, peak_mem_gb, params_m, data_wait ...).
+    images_per_s, eval_s_per_img, peak_mem_gb, params_m, data_wait ...), `class_AP` the AP of each
+    class by its name (empty when two classes share one).
     """
 
     outcome: Verdict
@@ -50,6 +51,7 @@ class Result:
     metrics: dict[str, float] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
     evidence: dict[str, Any] = field(default_factory=dict)
+    class_AP: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

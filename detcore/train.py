@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from detcore.detectors import Detector
 from detcore.distributed import Gang, pick_device
 from detcore.measure import Meter, PeakMemory
 from detcore.precision import autocast, normalise
-from detcore.predict import evaluate
+from detcore.predict import Evaluation, evaluate
 from detcore.result import METRICS, Result
 from detcore.schedule import learning_rate
 from detcore.setup import build_optimizer, first_detector, open_splits
@@ -62,8 +63,8 @@ def train(
 
     `report` is called on rank 0 with the points of the curves. `should_stop` is asked on every rank
     each step; when any rank's says yes, all save a checkpoint and end with the outcome `cancelled`.
-    Rank 0 leaves in `workdir`: config.yaml, metrics.jsonl, detections.json, checkpoint.pt and
-    result.json.
+    Rank 0 leaves in `workdir`: config.yaml, metrics.jsonl, detections.json, matches.npz,
+    checkpoint.pt and result.json.
 
     Raises ValueError for what the user can mend (data, weights, device, number of ranks).
     """
@@ -106,7 +107,7 @@ def train(
 
     points = Curves(workdir / "metrics.jsonl", first_step, gang, report)
     if gang.is_first:
-        for earlier in ("result.json", "detections.json"):
+        for earlier in ("result.json", "detections.json", "matches.npz"):
             (workdir / earlier).unlink(missing_ok=True)
         (workdir / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
 
@@ -126,13 +127,13 @@ def train(
             device=device,
         )
 
-    def evaluate_now(step: int) -> tuple[dict[str, float], float]:
+    def evaluate_now(step: int) -> Evaluation:
         with meter.paused():
-            metrics, eval_s_per_img = evaluate(
+            found = evaluate(
                 detector, val_split, config, gang, device, workdir / "detections.json", alive
             )
-        points.add(step, metrics)
-        return metrics, eval_s_per_img
+        points.add(step, found.metrics)
+        return found
 
     batches = train_batches(
         train_split,
@@ -149,8 +150,7 @@ def train(
     late = LateReader(gang, stats_of(detector))
     verdict: Verdict | None = None
     stopped = False
-    metrics: dict[str, float] = {}
-    eval_s_per_img = 0.0
+    newest: Evaluation | None = None
     step = first_step
     detector.train()
     while step < config.train.steps:
@@ -174,8 +174,8 @@ def train(
             if verdict or stopped:
                 break
         if looks and not last:
-            metrics, eval_s_per_img = evaluate_now(step)
-            verdict = monitor.progress(step - 1, metrics["mAP"])
+            newest = evaluate_now(step)
+            verdict = monitor.progress(step - 1, newest.metrics["mAP"])
             if verdict:
                 break
         if saves:  # the last step's are the weights that are scored
@@ -190,17 +190,17 @@ def train(
         result = Result("cancelled", f"stopped on request after step {step}", step)
     else:
         if verdict is None:
-            metrics, eval_s_per_img = evaluate_now(step)
-            verdict = monitor.final(step, metrics["mAP"])
-        result = Result(
-            verdict.outcome, verdict.reason, verdict.step, metrics, evidence=verdict.evidence
-        )
+            newest = evaluate_now(step)
+            verdict = monitor.final(step, newest.metrics["mAP"])
+        result = Result(verdict.outcome, verdict.reason, verdict.step, evidence=verdict.evidence)
     values = _values(meter, memory, detector, train_split, val_split, seconds_before, gang)
-    if metrics:
-        values["eval_s_per_img"] = eval_s_per_img
-        values |= {name: value for name, value in metrics.items() if name not in METRICS}
-    scores = {name: metrics[name] for name in METRICS if name in metrics}
-    result = Result(**{**vars(result), "metrics": scores, "values": values})
+    scores, class_AP = {}, {}
+    if newest:
+        scores = {name: newest.metrics[name] for name in METRICS}
+        values["eval_s_per_img"] = newest.s_per_img
+        values |= {name: v for name, v in newest.metrics.items() if name not in METRICS}
+        class_AP = newest.class_AP
+    result = replace(result, metrics=scores, values=values, class_AP=class_AP)
     points.close()
     if gang.is_first:
         _write_json(workdir / "result.json", result.to_json())

@@ -16,7 +16,14 @@ from detcore.config.schema import CocoFolder, Data, InputSize, Shapes
 from detcore.data.coco import CocoSplit, open_split
 from detcore.data.loader import eval_batches
 from detcore.data.shapes import ensure_shapes
-from detcore.evaluate import coco_metrics, to_coco_results, write_results
+from detcore.evaluate import (
+    coco_metrics,
+    coco_scores,
+    matches_of,
+    to_coco_results,
+    write_matches,
+    write_results,
+)
 from detcore.result import METRICS
 from tests.detcore.data.builders import SHARED, box, coco, folder, record, write_split
 
@@ -164,6 +171,67 @@ def test_a_detection_in_a_crowd_region_is_neither_hit_nor_miss() -> None:
     assert coco_metrics(truth, [inside, hit])["mAP"] < 0.5
 
 
+def test_ap_by_class_and_what_was_matched() -> None:
+    """Two images. Class `cat` (id 3) has a box in each; by falling score: a hit at IoU 1, one at
+    IoU 0.64 (thresholds .5 .55 .6), a detection of nothing. `dog` (id 7) has one box and a crowd;
+    of its detections the first is in the crowd and does not count, the second hits. `owl` (id 9)
+    has no box. AP of cat: 1 at three thresholds; 51 of 101 points at the other seven."""
+    truth = coco(
+        [record(1, (640, 480)), record(2, (640, 480))],
+        [
+            box(1, 1, 3, [0, 0, 50, 50]),
+            box(2, 2, 3, [0, 0, 50, 50]),
+            box(3, 2, 7, [200, 200, 50, 50]),
+            box(4, 2, 7, [300, 100, 300, 300], iscrowd=1),
+        ],
+    )
+    truth["categories"] = [{"id": i, "name": n} for i, n in ((3, "cat"), (7, "dog"), (9, "owl"))]
+    results = [
+        {"image_id": i, "category_id": c, "bbox": b, "score": s}
+        for i, c, b, s in (
+            (2, 7, [350, 150, 40, 40], 0.9),
+            (2, 7, [200, 200, 50, 50], 0.5),
+            (1, 3, [400, 400, 9, 9], 0.25),
+            (2, 3, [0, 0, 50, 50], 0.75),
+            (1, 3, [0, 0, 50, 32], 0.5),
+            (1, 9, [0, 0, 50, 32], 0.5),
+        )
+    ]
+    scores = coco_scores(truth, results)
+    cat = (3 * 1 + 7 * 51 / 101) / 10
+    assert scores.class_AP == pytest.approx({"cat": cat, "dog": 1.0})
+    assert scores.metrics["mAP"] == pytest.approx((cat + 1) / 2)
+    matches = {name: array.tolist() for name, array in matches_of(scores.run).items()}
+    every, low = 2**10 - 1, 2**3 - 1
+    assert matches == {
+        "image_ids": [1, 2],
+        "category_ids": [3, 7, 9],
+        "truths": [[1, 0, 0], [1, 1, 0]],
+        "image": [1, 0, 0, 1, 1, 0],
+        "class": [0, 0, 0, 1, 1, 2],
+        "score": [0.75, 0.5, 0.25, pytest.approx(0.9), 0.5, 0.5],
+        "hit": [every, low, 0, 0, every, 0],
+        "ignored": [0, 0, 0, every, 0, 0],
+    }
+    truth["categories"][1]["name"] = "cat"
+    assert coco_scores(truth, results).class_AP == {}  # whose would it be?
+
+
+def test_what_was_matched_is_a_small_file(shapes: Data, tmp_path: Path) -> None:
+    split = open_split(shapes, "val")
+    results = random_results(split)
+    matches = matches_of(coco_scores(split, results).run)
+    write_matches(tmp_path / "matches.npz", matches)
+    write_results(tmp_path / "detections.json", results)
+    with np.load(tmp_path / "matches.npz") as stored:
+        assert {n: stored[n].tolist() for n in stored} == {n: matches[n].tolist() for n in matches}
+        assert {str(stored[n].dtype) for n in ("hit", "ignored", "truths")} == {"uint16"}
+    assert len(matches["score"]) == len(results)
+    sizes = [(tmp_path / name).stat().st_size for name in ("matches.npz", "detections.json")]
+    assert sizes[0] < sizes[1] / 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["detections.json", "matches.npz"]
+
+
 def test_no_results_are_zeros_where_there_was_something_to_find() -> None:
     truth = coco([record(1, (640, 480))], [box(1, 1, 1, [0, 0, 50, 50])])
     metrics = coco_metrics(truth, [])
@@ -171,6 +239,8 @@ def test_no_results_are_zeros_where_there_was_something_to_find() -> None:
     assert metrics["AP_small"] == metrics["AR_large"] == -1
     empty = coco_metrics(coco([record(1)], []), [])
     assert set(empty.values()) == {-1}
+    nothing = matches_of(coco_scores(coco([record(1)], []), []).run)
+    assert (nothing["image"].size, nothing["truths"].sum()) == (0, 0)
 
 
 def test_files_without_area_and_crowd_flags_are_evaluated(tmp_path: Path) -> None:

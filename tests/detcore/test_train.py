@@ -9,6 +9,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -169,6 +170,21 @@ def test_the_weights_that_are_scored_are_kept(tmp_path):
     again = train(cfg, workdir=tmp_path)
     assert again.metrics == first.metrics
     assert losses(tmp_path) == steps
+
+
+@pytest.mark.parametrize("protocol", ["coco", "report"])
+def test_what_an_evaluation_matched_and_the_ap_of_classes_go_with_its_metrics(tmp_path, protocol):
+    (tmp_path / "matches.npz").write_text("an earlier attempt's")
+    cfg = config(train__steps=40, eval__protocol=protocol, data__source__val_images=8)
+    result = train(cfg, workdir=tmp_path)
+    assert result.metrics["mAP"] > 0
+    classes = result.class_AP.values()
+    assert sum(classes) / len(classes) == pytest.approx(result.metrics["mAP"], abs=1e-12)
+    assert json.loads((tmp_path / "result.json").read_text())["class_AP"] == result.class_AP
+    with np.load(tmp_path / "matches.npz") as matches:
+        found = json.loads((tmp_path / "detections.json").read_text())
+        assert len(matches["image_ids"]) == 8
+        assert sorted(matches["score"]) == pytest.approx(sorted(d["score"] for d in found))
 
 
 def test_data_that_cannot_be_scored_are_refused(tmp_path):
