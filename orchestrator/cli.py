@@ -17,7 +17,8 @@ from rich.console import Console, RenderableType
 
 from dashboards.store import LedgerError
 from detcore.data.folder import DataError
-from orchestrator.plan import Plan, make_plan
+from orchestrator.make_plan import make_plan
+from orchestrator.plan import Plan
 from orchestrator.spec import SweepError
 
 EXIT_OK, EXIT_FAULTS, EXIT_MISTAKE, EXIT_DRAINED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130

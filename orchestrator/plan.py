@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detcore.config import CODE_VERSION, Config, to_dict
-from detcore.data.folder import DataError
-from orchestrator.absent import add_fingerprints, check_images
 from orchestrator.cautions import cautions
 from orchestrator.differences import differences
-from orchestrator.expand import Cell, expansion, filter_cells
+from orchestrator.expand import Cell, expansion
 from orchestrator.gang import TRAIN, Job
 from orchestrator.identity import Texts, arm_key, cell_id
 from orchestrator.plan_text import headline, plan_text
 from orchestrator.protocol import protocol
 from orchestrator.rules import Excluded
-from orchestrator.seeds import further_json, further_notes
-from orchestrator.spec import Sweep, load_sweep
-from orchestrator.summary import aliases_json, blocks_json, excluded_json, excluded_text
-from orchestrator.table import REPORT, Row, Table, make_table, totals
+from orchestrator.seeds import further_json
+from orchestrator.spec import Sweep
+from orchestrator.summary import aliases_json, blocks_json, excluded_json
 from orchestrator.tune import Group, Tune
-from orchestrator.tuning import Choice, choose, chosen_of, tuning_axes, tuning_json, tuning_notes
+from orchestrator.tuning import Choice, choose, chosen_of, tuning_axes, tuning_json
 from orchestrator.workload import workload_of
 
 if TYPE_CHECKING:
@@ -128,8 +123,8 @@ class Plan:
         made = chosen_of(choices)
         prints = {p.cell.config.data.source: p.fingerprint for p in self.everything}
         expanded = expansion(self.sweep, made)
-        named = tuple(_named([*expanded.cells, *expanded.more], prints, tune, made))
-        everything, more = named[: len(expanded.cells)], named[len(expanded.cells) :]
+        planned = tuple(named([*expanded.cells, *expanded.more], prints, tune, made))
+        everything, more = planned[: len(expanded.cells)], planned[len(expanded.cells) :]
         ours = {p.cell.label for p in self.cells}
         return replace(
             self,
@@ -239,66 +234,7 @@ class Plan:
         return plan_text(self)
 
 
-def make_plan(
-    file: Path,
-    *,
-    profile: str | None = None,
-    data: Path | None = None,
-    overrides: Sequence[str] = (),
-    only: str | None = None,
-    need_data: bool = True,
-    root: Path | None = None,
-) -> Plan:
-    """Read the sweep and hash its cells. Files of cells go below `root` (default: the working
-    folder).
-
-    Raises SweepError for mistakes in the file or the arguments and DataError when the data are not
-    there; with `need_data=False` absent data are noted in the plan instead, and the ids are then
-    not those of the real run.
-    """
-    sweep = load_sweep(file, profile=profile, overrides=overrides, data=data)
-    expanded = expansion(sweep)
-    everything = expanded.cells
-    chosen = everything if only is None else filter_cells(everything, only)
-    first = _first(sweep.tune, expanded.tuning, chosen)
-    known: dict[Any, str] = {}
-    by_hand = data is not None  # then it must be there, also for a dry run
-    try:
-        notes = add_fingerprints([*first, *chosen], need_data or by_hand, known)
-    except DataError as error:
-        raise DataError(f"{error}{'' if by_hand else '; name yours with --data DIR'}") from None
-    notes += check_images([*first, *chosen], need_data, known)
-    notes += further_notes(sweep.replicates, len(expanded.more), sweep.metric.min_effect)
-    every = [*everything, *expanded.more, *expanded.tuning]
-    add_fingerprints(every, False, known)
-    planned = {id(p.cell): p for p in _named(every, known, sweep.tune)}
-    plan = Plan(
-        sweep,
-        tuple(planned[id(c)] for c in chosen),
-        (root or Path.cwd()).resolve() / "mlruns" / "cells",
-        notes=tuple(notes),
-        everything=tuple(planned[id(c)] for c in everything),
-        variant=_variant(profile, data, overrides),
-        excluded=tuple(expanded.excluded),
-        more=tuple(planned[id(c)] for c in expanded.more),
-    )
-    if sweep.tune is None:
-        return plan
-    cells, whole = (tuple(planned[id(c)] for c in part) for part in (first, expanded.tuning))
-    tuning = replace(plan, cells=cells, everything=whole, excluded=(), more=())
-    choices = choose(sweep.tune, [(p.id, p.cell) for p in whole], {})
-    return replace(plan, tuning=tuning, choices=choices)
-
-
-def _first(tune: Tune | None, tuning: Iterable[Cell], chosen: Iterable[Cell]) -> list[Cell]:
-    """The cells that tune the arms of `chosen`."""
-    if tune is None:
-        return []
-    groups = {tune.group(cell.axes) for cell in chosen}
-    return [cell for cell in tuning if tune.group(cell.axes) in groups]
-
-
-def _named(
+def named(
     cells: Iterable[Cell],
     prints: Mapping[Any, str],
     tune: Tune | None,
@@ -322,32 +258,3 @@ def with_further_seeds(plan: Plan) -> Plan:
     from orchestrator.replicates import grown  # scipy takes a second to import
 
     return grown(plan)
-
-
-def table_of(plan: Plan, rows: Sequence[Row]) -> Table:
-    """The ablation table of a plan's cells; of tuning cells, the table of their scores."""
-    sweep, metric = plan.sweep, plan.sweep.metric.name
-    if sweep.tune and plan.is_tuning:
-        scored = make_table(rows, plan.axes, sweep.tune.select_on, title=f"{sweep.name}: tuning")
-        return replace(scored, notes=(totals(rows),))
-    scores = sweep.reference.scores(metric)
-    judged = bool(plan.more)
-    table = make_table(rows, plan.axes, metric, sweep.baseline, sweep.name, scores, judged)
-    notes = [*table.notes, *tuning_notes(plan), *excluded_text(plan.excluded, sweep.baseline)]
-    if plan.more:
-        from orchestrator.replicates import ends_of, table_notes
-
-        notes += table_notes(plan, ends_of({row.id: row for row in rows}, metric))
-    if scores:
-        if REPORT not in table.columns:
-            arms = (f"{' '.join(arm)} {score}" for arm, score in scores.items())
-            notes.append(f"{REPORT}: {'; '.join(arms)}")
-        notes.append(
-            f"{REPORT} = {sweep.reference.source}; compare only where data and rules match"
-        )
-    return replace(table, notes=tuple(notes))
-
-
-def _variant(profile: str | None, data: Path | None, overrides: Sequence[str]) -> str:
-    content = [profile, str(data.resolve()) if data else None, list(overrides)]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]

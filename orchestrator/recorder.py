@@ -18,7 +18,8 @@ from orchestrator.cli import to_json
 from orchestrator.cluster import Cluster
 from orchestrator.gang import Job
 from orchestrator.ledger import SETTLED, Ledger
-from orchestrator.plan import Plan, Planned, table_of
+from orchestrator.plan import Plan, Planned
+from orchestrator.plan_table import table_of
 from orchestrator.progress import Progress
 from orchestrator.recovery import artifacts_of, close_lost
 from orchestrator.render import to_csv, to_markdown, to_rich

@@ -23,7 +23,8 @@ from dashboards.store import LedgerError
 from orchestrator.again import LEFT
 from orchestrator.attempts import Attempt, open_records
 from orchestrator.cli import add_sweep_arguments, answered, as_text, plan_of, print_text
-from orchestrator.plan import Plan, table_of
+from orchestrator.plan import Plan
+from orchestrator.plan_table import table_of
 from orchestrator.progress import REPORT, SHOWN, duration
 from orchestrator.render import to_rich
 from orchestrator.runs import FAULTS, SETTLED

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from orchestrator.expand import expand
 from orchestrator.identity import Texts, cell_id
-from orchestrator.plan import make_plan
+from orchestrator.make_plan import make_plan
 from orchestrator.runs import Settled
 from orchestrator.spec import load_sweep
 

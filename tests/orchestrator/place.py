@@ -13,7 +13,8 @@ from rich.console import Console
 
 from detcore.result import METRICS
 from orchestrator.ledger import Ledger, open_ledger
-from orchestrator.plan import Plan, Planned, make_plan
+from orchestrator.make_plan import make_plan
+from orchestrator.plan import Plan, Planned
 from orchestrator.recorder import Recorder
 
 SWEEP = {

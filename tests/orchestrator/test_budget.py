@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from orchestrator.budget import Budget, check_gang
-from orchestrator.plan import make_plan
+from orchestrator.make_plan import make_plan
 from orchestrator.spec import SweepError, load_sweep
 
 SWEEP = {

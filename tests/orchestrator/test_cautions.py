@@ -12,7 +12,7 @@ from scipy import integrate, stats
 
 from orchestrator.cautions import SMALLEST, cautions, smallest_difference
 from orchestrator.expand import expand
-from orchestrator.plan import make_plan
+from orchestrator.make_plan import make_plan
 from orchestrator.spec import load_sweep
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.expand import Cell, expand, filter_cells
 from orchestrator.identity import cell_id
-from orchestrator.plan import make_plan, table_of
+from orchestrator.make_plan import make_plan
+from orchestrator.plan_table import table_of
 from orchestrator.spec import SweepError, load_sweep
 from orchestrator.table import Row
 

@@ -19,7 +19,8 @@ import yaml
 
 from orchestrator import ctl
 from orchestrator.control import Control, append, control_file, read_lines, state_of
-from orchestrator.plan import Plan, make_plan
+from orchestrator.make_plan import make_plan
+from orchestrator.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 SWEEP = {
@@ -37,7 +38,7 @@ import sys, time
 from pathlib import Path
 from orchestrator.control import Control
 from orchestrator.lock import alone
-from orchestrator.plan import make_plan
+from orchestrator.make_plan import make_plan
 plan = make_plan(Path("sweep.yaml"))
 folder = plan.folder.parent
 running = set(plan.ids[:2])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.expand import Cell, expand
-from orchestrator.plan import make_plan
+from orchestrator.make_plan import make_plan
 from orchestrator.spec import SweepError, load_sweep
 
 AXES = """\
@@ -203,7 +203,7 @@ def test_the_design_of_the_readme(tmp_path: Path) -> None:
 
 def test_many_axes_one_at_a_time_stay_few_arms(tmp_path: Path) -> None:
     """The table of a design must not cost what the full factorial would: 3 ** 30 arms."""
-    from orchestrator.plan import table_of
+    from orchestrator.plan_table import table_of
     from orchestrator.table import Row
 
     axes = "axes:\n"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.failure import Failure, Policy, last_line, read_failure, signature
-from orchestrator.plan import make_plan
+from orchestrator.make_plan import make_plan
 from orchestrator.spec import load_sweep
 
 

@@ -21,9 +21,10 @@ from orchestrator.cluster import Cluster
 from orchestrator.headroom import Gpu
 from orchestrator.ledger import Ledger, open_ledger
 from orchestrator.machine import read_gpus
+from orchestrator.make_plan import make_plan
 from orchestrator.makespan import makespan
 from orchestrator.outlook import Outlook, look_ahead
-from orchestrator.plan import Plan, Planned, make_plan
+from orchestrator.plan import Plan, Planned
 from orchestrator.probe import probe_plan
 from orchestrator.room import Shape
 from orchestrator.workload import workload_of

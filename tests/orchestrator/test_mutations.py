@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.plan import make_plan
+from orchestrator.make_plan import make_plan
 from orchestrator.preflight import check_effects
 from orchestrator.spec import SweepError
 from tests.orchestrator.test_preflight import BASE

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from orchestrator import notify
+from orchestrator.make_plan import make_plan
 from orchestrator.notify import Notify, event_of, notifying
-from orchestrator.plan import make_plan
 from orchestrator.spec import SweepError, load_sweep
 from tests.orchestrator.server import free_port
 

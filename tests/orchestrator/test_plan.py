@@ -10,7 +10,7 @@ import yaml
 
 from detcore.config import Config, from_dict
 from detcore.data.folder import DataError
-from orchestrator.plan import make_plan
+from orchestrator.make_plan import make_plan
 from orchestrator.runs import Settled
 from orchestrator.spec import SweepError
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.plan import Plan, make_plan
+from orchestrator.make_plan import make_plan
+from orchestrator.plan import Plan
 from orchestrator.preflight import _measure, check_effects
 from orchestrator.spec import SweepError
 from tests.detcore.data.builders import box, coco, record, write_split

@@ -10,7 +10,8 @@ from detcore.config import Config, from_dict, schema, set_path, to_dict
 from orchestrator import table
 from orchestrator.differences import differences
 from orchestrator.expand import expand
-from orchestrator.plan import make_plan, table_of
+from orchestrator.make_plan import make_plan
+from orchestrator.plan_table import table_of
 from orchestrator.protocol import protocol
 from orchestrator.spec import SweepError, load_sweep
 

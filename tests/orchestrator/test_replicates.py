@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.plan import Plan, make_plan, table_of
+from orchestrator.make_plan import make_plan
+from orchestrator.plan import Plan
+from orchestrator.plan_table import table_of
 from orchestrator.replicates import Replicates, grown, study_of, table_notes
 from orchestrator.rounds import End, replay
 from orchestrator.runs import Settled

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.expand import expansion
-from orchestrator.plan import make_plan, table_of
+from orchestrator.make_plan import make_plan
+from orchestrator.plan_table import table_of
 from orchestrator.render import to_markdown
 from orchestrator.spec import SweepError, load_sweep
 from orchestrator.table import Row

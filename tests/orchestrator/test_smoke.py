@@ -11,7 +11,8 @@ import yaml
 
 from detcore.config.schema import CocoFolder
 from detcore.data.coco import open_split
-from orchestrator.plan import Plan, make_plan
+from orchestrator.make_plan import make_plan
+from orchestrator.plan import Plan
 from orchestrator.smoke import smoke_plan
 from tests.detcore.data.builders import box, coco, record, write_split
 

@@ -14,7 +14,8 @@ from rich.console import Console
 from orchestrator.cli import EXIT_OK
 from orchestrator.cluster import Cluster
 from orchestrator.ledger import open_ledger
-from orchestrator.plan import Plan, make_plan
+from orchestrator.make_plan import make_plan
+from orchestrator.plan import Plan
 from orchestrator.recorder import Recorder
 from orchestrator.start import start_sweep
 from orchestrator.training import Ended

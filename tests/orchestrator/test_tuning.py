@@ -16,7 +16,9 @@ from orchestrator import show, status, why
 from orchestrator.attempts import open_records
 from orchestrator.history import read_history
 from orchestrator.ledger import open_ledger
-from orchestrator.plan import Plan, make_plan, table_of
+from orchestrator.make_plan import make_plan
+from orchestrator.plan import Plan
+from orchestrator.plan_table import table_of
 from orchestrator.preflight import check_effects
 from orchestrator.reconcile import reconcile
 from orchestrator.runs import Settled
