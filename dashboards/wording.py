@@ -1,0 +1,113 @@
+"""Numbers, counts and names as sentences have them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from dashboards.inference import Comparison, Inference
+from dashboards.metrics import describe
+from dashboards.study import Arm, Study
+
+FAILED = ("diverged", "stalled")
+MANY = 5  # arms of which the same is said one by one; more are told in one sentence
+LONG = 60  # characters of a label
+
+
+class Wording:
+    """The words for one study and its target metric."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.metric = study.target.name
+        described = describe(self.metric)
+        self.digits, self.unit = described.digits, f" {described.unit}" if described.unit else ""
+
+    def name(self, key: str) -> str:
+        label = cut(self.study.arm(key).label or key)
+        return f"The baseline ({label})" if key == self.study.baseline else label
+
+    def names(self, keys: Iterable[str]) -> str:
+        """At most MANY by name."""
+        names = [self.name(key) for key in keys]
+        rest = len(names) - MANY
+        return ", ".join(names[:MANY]) + (f" and {rest} more" if rest > 0 else "")
+
+    def evidence(self, c: Comparison, inference: Inference) -> str:
+        """`mAP +0.012 (95 % interval +0.004 to +0.020, 3 paired seeds)`"""
+        paired = f"{c.pairs} paired {seed(c.pairs)}"
+        if c.difference is None or c.low is None or c.high is None:
+            return f"{self.metric}, {paired}"
+        level = f"{100 * (1 - inference.level):.0f} %"
+        interval = f"{self.signed(c.low)} to {self.signed(c.high)}"
+        return f"{self.metric} {self.signed(c.difference)} ({level} interval {interval}, {paired})"
+
+    def range(self, cs: list[Comparison]) -> str:
+        """` (mAP -0.002 to +0.003, 2 to 3 paired seeds each)`; empty without differences"""
+        found = [c.difference for c in cs if c.difference is not None]
+        if not found:
+            return ""
+        least, most = (pick(c.pairs for c in cs) for pick in (min, max))
+        count = (
+            f"{most} paired {seed(most)}" if least == most else f"{least} to {most} paired seeds"
+        )
+        between = f"{self.signed(min(found))} to {self.signed(max(found))}"
+        return f" ({self.metric} {between}, {count} each)"
+
+    def signed(self, value: float) -> str:
+        return f"{value:+z.{self.digits}f}{self.unit}"
+
+    def plain(self, value: float | None) -> str:
+        return f"{value or 0.0:.{self.digits}f}{self.unit}"
+
+
+def cut(text: str, size: int = LONG) -> str:
+    """One line of at most `size` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= size else line[: size - 1].rstrip() + "…"
+
+
+def share(arm: Arm) -> str:
+    """Of its failures: `2 of 3 seeds`, `its one seed (a single run)`, `1 of 2 seeds with a result
+    (3 planned)`."""
+    settled, planned = sum(cell.settled for cell in arm.cells), len(arm.cells)
+    failed = sum(cell.outcome in FAILED for cell in arm.cells)
+    if planned == 1:
+        return "its one seed (a single run)"
+    if settled == planned:
+        return f"{failed} of {planned} seeds"
+    return f"{failed} of {seeds(settled)} with a result ({planned} planned)"
+
+
+def did(arm: Arm) -> str:
+    """`converged in 3 of 3 seeds`"""
+    settled = sum(cell.settled for cell in arm.cells)
+    converged = sum(cell.outcome == "converged" for cell in arm.cells)
+    return f"converged in {converged} of {seeds(settled)}" if settled else "has no result yet"
+
+
+def ends(arm: Arm) -> str:
+    """Of its failures: `diverged twice at steps 120 and 300, stalled once at step 500`; steps where
+    all are known."""
+    out = []
+    failed = [cell for cell in arm.cells if cell.outcome in FAILED]
+    for outcome, n in Counter(cell.outcome for cell in failed).items():
+        steps = sorted(c.step for c in failed if c.outcome == outcome and c.step is not None)
+        text = f"{outcome} {['', 'once', 'twice'][n] if n < 3 else f'{n} times'}"
+        if len(steps) == n:
+            text += f" at step{'s' if n > 1 else ''} {listed(map(str, steps))}"
+        out.append(text)
+    return ", ".join(out)
+
+
+def listed(texts: Iterable[str]) -> str:
+    *most, last = texts
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def seed(count: int) -> str:
+    return "seed" if count == 1 else "seeds"
+
+
+def seeds(count: int) -> str:
+    return f"{count} {seed(count)}"
