@@ -21,7 +21,7 @@ from orchestrator.ledger import SETTLED, Ledger
 from orchestrator.plan import Plan, Planned
 from orchestrator.plan_table import table_of
 from orchestrator.progress import Progress
-from orchestrator.recovery import artifacts_of, close_lost
+from orchestrator.recovery import artifacts_of, close_lost, result_tags
 from orchestrator.render import to_csv, to_markdown, to_rich
 from orchestrator.runs import OpenAttempt
 from orchestrator.table import RUNNING, WAITING, Row, Table
@@ -166,6 +166,7 @@ class Recorder:
             self._close(job["id"], ended, end.get("again", False))
         else:
             r = end["result"]
+            self.ledger.tag(self.attempts[job["id"]].handle, result_tags(r))
             self._close(
                 job["id"], _Ended(r["outcome"], r["reason"], r["step"], r["metrics"], r["values"])
             )

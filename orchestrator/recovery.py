@@ -4,7 +4,7 @@ not in MLflow."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from orchestrator.runs import OpenAttempt
 from orchestrator.spec import SweepError
 
 STORED_DETECTIONS = 20e6  # bytes; a larger file stays in the cell's folder
+LONGEST_TAG = 5000  # characters
 
 
 @dataclass
@@ -128,9 +129,18 @@ def artifacts_of(folder: Path, outcome: str, metrics: Iterable[str]) -> list[Pat
     without metrics, a file of that name is an earlier attempt's."""
     names = ["traceback.txt"]
     if outcome in SETTLED:
-        names = ["result.json", *(["detections.json"] if list(metrics) else [])]
+        scored = ["detections.json", "matches.npz"] if list(metrics) else []
+        names = ["result.json", *scored]
     files = [folder / name for name in names]
     return [f for f in files if f.exists() and f.stat().st_size <= STORED_DETECTIONS]
+
+
+def result_tags(result: Mapping[str, Any]) -> dict[str, str]:
+    """What a result says beside its numbers: `cell.class_AP`, the AP of each class as JSON, unless
+    it is too long for a tag (result.json has it in any case)."""
+    by_class = {name: round(ap, 4) for name, ap in (result.get("class_AP") or {}).items()}
+    text = json.dumps(by_class)
+    return {"cell.class_AP": text} if by_class and len(text) <= LONGEST_TAG else {}
 
 
 def gpu_hours(gpus: float, began: float | None, last: Path) -> dict[str, float]:
@@ -145,6 +155,7 @@ def gpu_hours(gpus: float, began: float | None, last: Path) -> dict[str, float]:
 def _finish(
     ledger: Ledger, handle: str, folder: Path, result: dict[str, Any], hours: dict[str, float]
 ) -> None:
+    ledger.tag(handle, result_tags(result))
     ledger.finish(
         handle,
         result["outcome"],

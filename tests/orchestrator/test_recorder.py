@@ -3,6 +3,7 @@ them; only the training is left out."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from orchestrator import spool
 from orchestrator.plan import Plan
-from orchestrator.recovery import close_orphans, store_unrecorded
+from orchestrator.recovery import close_orphans, result_tags, store_unrecorded
 from tests.orchestrator.place import COCO, RAY, Place
 from tests.orchestrator.server import Server
 
@@ -61,6 +62,37 @@ def test_files_go_to_the_attempt_that_made_them(place: Place) -> None:
         {"config.yaml"},
         {"config.yaml", "result.json"},
     ]
+
+
+def test_the_ap_of_each_class_is_a_tag_and_what_was_matched_an_artifact(place: Place) -> None:
+    """By the recorder, and by the start that finds the result on disk."""
+    ledger, plan = place.start(only="norm == 'gn'")
+    first, second = plan.cells
+    by_class = {'a "b"': 0.123456, "<i>": 1.0}
+    results = []
+    for planned in plan.cells:
+        result = place.train(plan, planned) | {"class_AP": by_class}
+        folder = plan.folder / planned.id
+        (folder / "result.json").write_text(json.dumps(result))
+        (folder / "matches.npz").write_bytes(b"matches")
+        results.append(result)
+    with place.recorder(ledger, plan) as recorder:
+        recorder.started(plan.job(first), dict(RAY))
+        recorder.ended(plan.job(first), {"result": results[0]})
+    ledger, plan = place.start(only="norm == 'gn'")
+    assert [p.id for p in plan.todo] == [second.id]
+    assert store_unrecorded(ledger, plan, place.screen)
+    for run in place.runs(ledger):
+        assert json.loads(run.data.tags["cell.class_AP"]) == {'a "b"': 0.1235, "<i>": 1.0}
+        assert "matches.npz" in {f.path for f in ledger._live.list_artifacts(run.info.run_id)}
+
+
+def test_what_is_too_long_for_a_tag_is_none() -> None:
+    # {"<9 characters>": 0.1234, ...}: 21 characters each with the comma and the space
+    fits = {f"{n:09}": 0.12341 for n in range(238)}
+    assert len(result_tags({"class_AP": fits})["cell.class_AP"]) == 238 * 21
+    assert result_tags({"class_AP": {**fits, "one more": 0.1}}) == {}
+    assert result_tags({"class_AP": {}}) == result_tags({}) == {}
 
 
 def test_what_a_start_of_a_part_does_to_the_table_of_the_whole(place: Place) -> None:
