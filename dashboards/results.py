@@ -1,0 +1,303 @@
+"""Sweeps as MLflow has them, as plain data: the list of all, and one with all its cells."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dashboards.curves import Curves, Points
+from dashboards.plans import Levels, Plan, Planned, arm_label, ordered
+from dashboards.reader import Runs, SweepRun
+from dashboards.runs import Attempt
+from dashboards.store import LedgerError, Store
+from dashboards.study import ABSENT, OUTCOMES, Arm, Axis, Cell, Study, Target
+
+FRESH_S = 1.0  # what was asked so short a time ago is not asked again
+_SHOWN = 8  # names in one line
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A sweep in the list of all. `remark` says what is amiss with it, if anything. Times are in
+    seconds since the epoch."""
+
+    name: str
+    variant: str
+    arguments: str
+    state: str  # running, finished, interrupted or failed
+    run_id: str
+    experiment_id: str
+    question: str = ""
+    planned: int = 0
+    settled: int = 0
+    outcomes: Mapping[str, int] = field(default_factory=dict)  # cells, in the order of OUTCOMES
+    gpu_hours: float = 0.0  # of the attempts that decide
+    began: float | None = None
+    updated: float | None = None
+    links: Mapping[str, str] = field(default_factory=dict)
+    remark: str = ""
+
+
+class Reader:
+    """Reads a store, and keeps what does not change; for any number of threads.
+
+    Its methods raise LedgerError when there is no store, when it does not answer, or when the sweep
+    that is asked for is not there."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self._runs = Runs(root)
+        self._curves = Curves()
+        self._lock = threading.Lock()
+        self._asked = -math.inf
+
+    def studies(self) -> list[Listed]:
+        """All sweeps, the newest first."""
+        with self._lock:
+            self._refresh()
+            listed = [_listed(self._runs, sweep) for sweep in self._runs.sweeps.values()]
+        return sorted(listed, key=lambda s: (s.updated or 0.0, s.began or 0.0), reverse=True)
+
+    def study(self, name: str, variant: str | None = None) -> Study:
+        """The sweep `name`, which may be its YAML file as well. `variant`: the beginning of one of
+        its variants or of its run's id (default: the one that was last at work)."""
+        wanted = sweep_name(name)
+        with self._lock:
+            self._refresh()
+            return _study(self._runs, _chosen(self._runs, wanted, variant))
+
+    def curves(
+        self, study: Study, keys: Sequence[str] | None = None
+    ) -> dict[str, dict[str, Points]]:
+        """For a cell's id its points by metric, [[step, value], ...]: see `dashboards.curves`.
+        `keys`: by default the loss and the sweep's metric."""
+        client = self._runs.client
+        return self._curves.of(client, self._runs.store, study, keys)
+
+    def _refresh(self) -> None:
+        if time.monotonic() - self._asked > FRESH_S:
+            self._runs.refresh()
+            self._asked = time.monotonic()
+
+
+def read_studies(root: Path | None = None) -> list[Listed]:
+    """All sweeps of the store that MLFLOW_TRACKING_URI names, else the one in `root`/mlruns
+    (default: of the working folder). Raises LedgerError."""
+    return Reader(root).studies()
+
+
+def read_study(name: str, variant: str | None = None, root: Path | None = None) -> Study:
+    """One sweep: see `Reader.study`. Raises LedgerError."""
+    return Reader(root).study(name, variant)
+
+
+def read_curves(
+    study: Study, keys: Sequence[str] | None = None, root: Path | None = None
+) -> dict[str, dict[str, Points]]:
+    """The curves of a study's cells: see `Reader.curves`. Raises LedgerError."""
+    return Reader(root).curves(study, keys)
+
+
+def sweep_name(given: str) -> str:
+    """The name of a sweep, or the one that its file has. Raises LedgerError."""
+    path = Path(given)
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        return given
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LedgerError(f"{given}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())
+        raise LedgerError(f"{given}: not a YAML file: {said}") from error
+    name = data.get("name") if isinstance(data, dict) else None
+    if not isinstance(name, str) or not name:
+        raise LedgerError(f"{given}: not a sweep file: it has no `name`")
+    return name
+
+
+# ---------------------------------------------------------------- which sweep
+
+
+def _chosen(runs: Runs, name: str, variant: str | None) -> SweepRun:
+    found = [sweep for sweep in runs.sweeps.values() if sweep.name == name]
+    if not found:
+        raise LedgerError(_unknown(name, {s.name for s in runs.sweeps.values()}, runs.store))
+    if variant:
+        of_sweep, found = found, [s for s in found if _is_variant(s, variant)]
+        if not found:
+            have = ", ".join(_variant_text(s) for s in of_sweep[:_SHOWN])
+            raise LedgerError(f"the sweep {name!r} has no variant {variant!r}; it has {have}")
+        if len({s.variant for s in found}) > 1:
+            have = ", ".join(_variant_text(s) for s in found[:_SHOWN])
+            raise LedgerError(f"{variant!r} begins several variants of {name!r}: {have}")
+    return max(found, key=lambda s: (s.is_open, s.ended or s.began or 0.0, s.run_id))
+
+
+def _is_variant(sweep: SweepRun, given: str) -> bool:
+    return sweep.variant.startswith(given) or sweep.run_id == given
+
+
+def _variant_text(sweep: SweepRun) -> str:
+    return f"{sweep.variant} ({sweep.arguments})" if sweep.arguments else sweep.variant
+
+
+def _unknown(name: str, known: set[str], store: Store) -> str:
+    if not known:
+        return f"no sweep is on record in {store.shown}"
+    near = difflib.get_close_matches(name, sorted(known), _SHOWN, cutoff=0.5)
+    what = "nearest" if near else "on record"
+    names = near or sorted(known)[:_SHOWN]
+    more = f" and {len(known) - len(names)} more" if not near and len(known) > len(names) else ""
+    return (
+        f"no sweep {name!r} is on record in {store.shown}; {what}: "
+        f"{', '.join(map(repr, names))}{more}"
+    )
+
+
+# ---------------------------------------------------------------- one sweep
+
+
+def _listed(runs: Runs, sweep: SweepRun) -> Listed:
+    plan = runs.plan(sweep)
+    cells = _cells(runs, sweep, plan)
+    counts = Counter(cell.outcome for cell in cells)
+    return Listed(
+        sweep.name,
+        sweep.variant,
+        sweep.arguments,
+        sweep.state,
+        sweep.run_id,
+        sweep.experiment_id,
+        plan.question if plan else "",
+        len(cells),
+        sum(cell.settled for cell in cells),
+        {name: counts[name] for name in OUTCOMES if counts[name]},
+        math.fsum(cell.metrics.get("gpu_hours", 0.0) for cell in cells),
+        sweep.began,
+        _updated(runs, sweep, cells),
+        _links(runs, sweep),
+        _remark(sweep, plan),
+    )
+
+
+def _study(runs: Runs, sweep: SweepRun) -> Study:
+    plan = runs.plan(sweep)
+    remark = _remark(sweep, plan)
+    if plan is None:
+        plan = _guessed([a for a in runs.attempts_of(sweep.run_id) if a.role != "tune"])
+    planned = [*plan.cells, *_begun(runs, sweep, plan)] if not plan.tunes else []
+    cells = {p: _cell(runs, sweep, p) for p in planned}
+    arms = _arms(plan, cells)
+    return Study(
+        sweep.name,
+        _axes(plan) if not plan.tunes else (),
+        arms,
+        plan.target,
+        next((a.key for a in arms if tuple(a.levels.values()) == plan.baseline), None),
+        plan.question,
+        sweep.state,
+        sweep.run_id,
+        sweep.experiment_id,
+        sweep.variant,
+        sweep.arguments,
+        sweep.began,
+        _updated(runs, sweep, cells.values()),
+        plan.excluded,
+        plan.aliases,
+        (*((remark,) if remark else ()), *plan.cautions),
+        plan.reference,
+        tags=sweep.tags,
+        links=_links(runs, sweep),
+    )
+
+
+def _remark(sweep: SweepRun, plan: Plan | None) -> str:
+    if plan is None:
+        return (
+            f"the plan of this start is not readable from here (plan.json of the run "
+            f"{sweep.run_id}): only cells that were begun are known, and no baseline"
+        )
+    if plan.tunes:
+        return "the cells that choose values are run first; those of the table follow"
+    return ""
+
+
+def _cells(runs: Runs, sweep: SweepRun, plan: Plan | None) -> list[Cell]:
+    if plan is None:
+        plan = _guessed([a for a in runs.attempts_of(sweep.run_id) if a.role != "tune"])
+    return [_cell(runs, sweep, p) for p in (*plan.cells, *_begun(runs, sweep, plan))]
+
+
+def _cell(runs: Runs, sweep: SweepRun, planned: Planned) -> Cell:
+    """As the plan names it, and as it stands."""
+    known = runs.cell(planned.id, sweep.state) if planned.id else None
+    if known is None:
+        return Cell(planned.seed, id=planned.id, label=planned.label, gpus=planned.gpus)
+    return replace(known, seed=planned.seed, label=planned.label)
+
+
+def _begun(runs: Runs, sweep: SweepRun, plan: Plan) -> list[Planned]:
+    """Further seeds that this start has come to: until it ends its plan does not have them."""
+    have = {p.id for p in plan.cells}
+    ours = {a.cell.id for a in runs.attempts_of(sweep.run_id)} if plan.further else set()
+    return [p for p in plan.further if p.id in ours and p.id not in have]
+
+
+def _guessed(attempts: Sequence[Attempt]) -> Plan:
+    """What the attempts of a sweep without a plan allow to say: axes in the order of their labels,
+    levels in the order in which they were begun."""
+    first = {a.cell.id: a for a in sorted(attempts, key=lambda a: -a.start_ms)}
+    begun = sorted(first.values(), key=lambda a: a.start_ms)
+    label = begun[0].cell.label if begun else ""
+    names = sorted({n for a in begun for n in a.axes}, key=lambda n: (label.find(f"{n}="), n))
+    cells = tuple(
+        Planned(a.cell.id, a.cell.label, a.cell.seed, tuple(a.axes.get(n, ABSENT) for n in names))
+        for a in begun
+    )
+    axes = ordered(names, [c.levels for c in cells]) if cells else {}
+    return Plan(axes, cells, target=Target())
+
+
+def _arms(plan: Plan, cells: Mapping[Planned, Cell]) -> tuple[Arm, ...]:
+    by_levels: dict[Levels, list[Planned]] = {}
+    for planned in cells:
+        by_levels.setdefault(planned.levels, []).append(planned)
+    return tuple(
+        Arm(
+            f"a{number}",
+            arm_label(members[0].label, members[0].seed),
+            dict(zip(plan.axes, levels, strict=True)),
+            tuple(cells[p] for p in sorted(members, key=lambda p: p.seed)),
+            plan.differences.get(levels, {}),
+            plan.references.get(levels),
+            plan.protocols.get(levels, {}),
+        )
+        for number, (levels, members) in enumerate(by_levels.items())
+    )
+
+
+def _axes(plan: Plan) -> tuple[Axis, ...]:
+    base = plan.baseline or (None,) * len(plan.axes)
+    return tuple(
+        Axis(name, levels, level)
+        for (name, levels), level in zip(plan.axes.items(), base, strict=True)
+    )
+
+
+def _links(runs: Runs, sweep: SweepRun) -> dict[str, str]:
+    """`mlflow`: the address of the sweep's run; without a server `command`: what shows it."""
+    page = runs.store.page(sweep.experiment_id, sweep.run_id)
+    return {"mlflow": page} if page else {"command": runs.store.browse(sweep.experiment_id)}
+
+
+def _updated(runs: Runs, sweep: SweepRun, cells: Iterable[Cell]) -> float | None:
+    times = [sweep.began, sweep.ended, *(runs.heard(cell) for cell in cells)]
+    return max((t for t in times if t), default=None)
