@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.orchestrator.pasts import Pasts
 from tests.orchestrator.place import SWEEP, Place
 
 
@@ -29,3 +30,13 @@ def place(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Monk
         yaml.safe_dump({**SWEEP, "name": name, "base": base.name}, sort_keys=False)
     )
     return found
+
+
+@pytest.fixture
+def pasts(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Pasts:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr("orchestrator.outlook.gpus_here", list)  # also on a machine that has some
+    monkeypatch.chdir(folder)
+    return Pasts(folder, re.sub(r"\W", "-", request.node.name))

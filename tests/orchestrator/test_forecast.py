@@ -1,16 +1,10 @@
-"""What a plan says before it starts, told from a real store: costs, machines, memory, and what is
-on record. Worked examples by hand."""
+"""What a plan says before it starts, told from a real store: costs, machines, and the commands that
+show them. Worked examples by hand."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import re
-import time
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -19,117 +13,19 @@ from orchestrator import run
 from orchestrator.budget import Budget
 from orchestrator.cluster import Cluster
 from orchestrator.headroom import Gpu
-from orchestrator.ledger import Ledger, open_ledger
 from orchestrator.machine import read_gpus
-from orchestrator.make_plan import make_plan
 from orchestrator.makespan import makespan
-from orchestrator.outlook import Outlook, look_ahead
-from orchestrator.plan import Plan, Planned
+from orchestrator.outlook import look_ahead
 from orchestrator.probe import probe_plan
 from orchestrator.room import Shape
 from orchestrator.workload import workload_of
-
-STEPS = 1000
-AXES = {
-    "norm": {"path": "model.neck.norm_act", "values": ["bn", "gn"]},
-    "lr": {"path": "optim.lr", "values": [0.01, 0.02]},
-}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("project")  # one store for all: making it takes seconds
-
-
-_NUMBERS = itertools.count(1)
-
-
-class Place:
-    """A sweep in the module's store that shares no cell and no workload with another test's."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
-        self.side = 64 + next(_NUMBERS)
-        self.ledger = open_ledger(name, folder)
-
-    def plan(self, base: Mapping[str, Any] | None = None, **changes: Any) -> Plan:
-        """Reconciled with the store. 2 workers with 1 GPU each, 1,000 steps, 2 images a GPU."""
-        config: dict[str, Any] = {
-            "data": {"input": {"eval_short_side": self.side}},
-            "train": {"steps": STEPS, "batch_per_gpu": 2},
-            **(base or {}),
-        }
-        (self.folder / "base.yaml").write_text(yaml.safe_dump(config))
-        sweep = {
-            "version": 1,
-            "name": self.name,
-            "base": "base.yaml",
-            "axes": AXES,
-            "seeds": [0, 1],
-            "resources": {"workers": 2, "gpus_per_worker": 1},
-            **changes,
-        }
-        file = self.folder / "sweep.yaml"
-        file.write_text(yaml.safe_dump(sweep, sort_keys=False))
-        plan = make_plan(file, root=self.folder)
-        return plan.reconciled(self.ledger.settled(plan.whole().ids))
-
-    def start(self, plan: Plan) -> str:
-        return self.ledger.start_sweep("", {}, "", plan.axes, plan.variant)
-
-    def ran(
-        self,
-        plan: Plan,
-        planned: Planned,
-        outcome: str = "converged",
-        *,
-        wall: float = 1200.0,
-        train: float = 1000.0,
-        step: int | None = None,
-        start: str = "",
-        reason: str = "",
-        tags: Mapping[str, str] | None = None,
-        **values: float,
-    ) -> None:
-        """An attempt that ended `outcome` now, `wall` seconds after it began, `train` of them in
-        training; it trained all its steps, or `step`."""
-        ledger: Ledger = self.ledger
-        steps = planned.cell.config.train.steps if step is None else step
-        began = time.time() - wall
-        number = ledger.next_attempt(planned.id)
-        folder = plan.folder / planned.id
-        handle = ledger.start_attempt(plan.info(planned), start, number, folder, began)
-        if tags:
-            ledger.tag(handle, tags)
-        values["gpu_hours"] = planned.cell.resources.gpus * wall / 3600
-        if train:
-            values["train_hours"] = train / 3600
-        ledger.finish(handle, outcome, reason, steps if train else None, {}, values)
-
-    def ahead(self, plan: Plan, budget: Budget = Budget()) -> Outlook:  # noqa: B008 (frozen)
-        plan = plan.reconciled(self.ledger.settled(plan.whole().ids))
-        return look_ahead(plan, budget)
-
-
-@pytest.fixture
-def place(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    monkeypatch.setattr("orchestrator.outlook.gpus_here", list)  # also on a machine that has some
-    monkeypatch.chdir(folder)
-    return Place(folder, re.sub(r"\W", "-", request.node.name))
-
-
-def of(plan: Plan, label: str) -> Planned:
-    return next(p for p in plan.cells if p.cell.label == label)
-
+from tests.orchestrator.pasts import NORM, STEPS, T4, Pasts, of
 
 # ---------------------------------------------------------------- costs
 
 
-def test_without_a_past_nothing_is_guessed(place: Place) -> None:
-    ahead = place.ahead(place.plan())
+def test_without_a_past_nothing_is_guessed(pasts: Pasts) -> None:
+    ahead = pasts.ahead(pasts.plan())
     assert ahead.forecast.gpu_hours == 0
     assert len(ahead.forecast.unknown) == 8
     assert ahead.wall.seconds is None
@@ -137,10 +33,10 @@ def test_without_a_past_nothing_is_guessed(place: Place) -> None:
     assert "cost:      not known: no past cell has their model" in ahead.to_text()
 
 
-def test_the_nearest_past_tells_each_cell(place: Place) -> None:
-    plan = place.plan()
-    place.ran(plan, of(plan, "norm=bn lr=0.01 seed=0"), wall=1300, train=1000)
-    costs = {p.cell.label: place.ahead(plan).forecast.costs.get(p.id) for p in plan.cells}
+def test_the_nearest_past_tells_each_cell(pasts: Pasts) -> None:
+    plan = pasts.plan()
+    pasts.ran(plan, of(plan, "norm=bn lr=0.01 seed=0"), wall=1300, train=1000)
+    costs = {p.cell.label: pasts.ahead(plan).forecast.costs.get(p.id) for p in plan.cells}
     told = {label: cost and (cost.source, cost.seconds) for label, cost in costs.items()}
     seconds = pytest.approx(1300, abs=1)
     assert told == {
@@ -153,7 +49,7 @@ def test_the_nearest_past_tells_each_cell(place: Place) -> None:
         "norm=gn lr=0.02 seed=0": ("", None),
         "norm=gn lr=0.02 seed=1": ("", None),
     }
-    ahead = place.ahead(plan)
+    ahead = pasts.ahead(plan)
     # three cells of 1,300 s on 2 GPUs; together on the 2 GPUs of the largest, one after another
     assert ahead.forecast.gpu_hours == pytest.approx(3 * 1300 * 2 / 3600, rel=1e-3)
     assert ahead.forecast.core_hours == 0
@@ -168,30 +64,30 @@ def test_the_nearest_past_tells_each_cell(place: Place) -> None:
     ) in text
 
 
-def test_training_is_scaled_by_steps_and_the_rest_is_not(place: Place) -> None:
-    plan = place.plan()
+def test_training_is_scaled_by_steps_and_the_rest_is_not(pasts: Pasts) -> None:
+    plan = pasts.plan()
     for seconds in (900, 1000, 2000):  # of training; each starts and evaluates in 200 s
-        place.ran(plan, of(plan, "norm=bn lr=0.01 seed=0"), wall=seconds + 200, train=seconds)
+        pasts.ran(plan, of(plan, "norm=bn lr=0.01 seed=0"), wall=seconds + 200, train=seconds)
     # one that ended early says little of the rest
-    place.ran(plan, of(plan, "norm=bn lr=0.01 seed=1"), "diverged", wall=900, train=800, step=10)
-    long = place.plan(base={"train": {"steps": 3 * STEPS, "batch_per_gpu": 2}})
-    cost = place.ahead(long).forecast.costs[of(long, "norm=bn lr=0.01 seed=0").id]
+    pasts.ran(plan, of(plan, "norm=bn lr=0.01 seed=1"), "diverged", wall=900, train=800, step=10)
+    long = pasts.plan(base={"train": {"steps": 3 * STEPS, "batch_per_gpu": 2}})
+    cost = pasts.ahead(long).forecast.costs[of(long, "norm=bn lr=0.01 seed=0").id]
     assert (cost.source, cost.runs, cost.steps) == ("workload", 3, STEPS)
     assert cost.seconds == pytest.approx(3 * 1000 + 200, abs=1)  # of the median one
 
 
-def test_a_cell_that_was_cut_short_tells_its_own_speed(place: Place) -> None:
-    plan = place.plan()
+def test_a_cell_that_was_cut_short_tells_its_own_speed(pasts: Pasts) -> None:
+    plan = pasts.plan()
     cut = of(plan, "norm=gn lr=0.02 seed=1")
     # 2 workers x 2 images at 8 images a second: half a second a step; no train_hours of a fault
-    place.ran(plan, cut, "lost", train=0, images_per_s=8.0)
-    cost = place.ahead(plan).forecast.costs[cut.id]
+    pasts.ran(plan, cut, "lost", train=0, images_per_s=8.0)
+    cost = pasts.ahead(plan).forecast.costs[cut.id]
     assert (cost.source, cost.seconds) == ("cell", 500)
 
 
-def test_a_larger_gang_or_batch_is_another_workload(place: Place) -> None:
-    plan = place.plan()
-    place.ran(plan, plan.cells[0])
+def test_a_larger_gang_or_batch_is_another_workload(pasts: Pasts) -> None:
+    plan = pasts.plan()
+    pasts.ran(plan, plan.cells[0])
     for change in (
         {"resources": {"workers": 4, "gpus_per_worker": 1}},
         {"resources": {"workers": 2}},
@@ -199,14 +95,14 @@ def test_a_larger_gang_or_batch_is_another_workload(place: Place) -> None:
         {"base": {"data": {"input": {"eval_short_side": 500}}}},
         {"base": {"train": {"steps": STEPS, "batch_per_gpu": 2, "accumulate": 2}}},
     ):
-        ahead = place.ahead(place.plan(**change))
+        ahead = pasts.ahead(pasts.plan(**change))
         assert {*ahead.forecast.unknown} == {*ahead.forecast.costs}, change
 
 
-def test_a_few_steps_are_called_rough(place: Place) -> None:
-    plan = place.plan()
-    place.ran(plan, of(plan, "norm=bn lr=0.01 seed=0"), "stalled", wall=12, train=4, step=2)
-    ahead = place.ahead(plan)
+def test_a_few_steps_are_called_rough(pasts: Pasts) -> None:
+    plan = pasts.plan()
+    pasts.ran(plan, of(plan, "norm=bn lr=0.01 seed=0"), "stalled", wall=12, train=4, step=2)
+    ahead = pasts.ahead(plan)
     cost = ahead.forecast.costs[of(plan, "norm=bn lr=0.01 seed=1").id]
     assert cost.seconds == pytest.approx(2 * STEPS + 8, abs=1)
     assert "rough, as some were measured over fewer than 20 steps" in " ".join(
@@ -214,11 +110,11 @@ def test_a_few_steps_are_called_rough(place: Place) -> None:
     )
 
 
-def test_rows_of_another_report_tell_their_hours(place: Place) -> None:
+def test_rows_of_another_report_tell_their_hours(pasts: Pasts) -> None:
     rows = {"R1": {"label": "one", "train_hours": 30}, "R2": {"label": "two"}}
-    (place.folder / "rows.yaml").write_text(yaml.safe_dump({"source": "S", "rows": rows}))
+    (pasts.folder / "rows.yaml").write_text(yaml.safe_dump({"source": "S", "rows": rows}))
     arms = {"R1": {"norm": "bn", "lr": 0.01}, "R2": {"norm": "gn", "lr": 0.01}}
-    ahead = place.ahead(place.plan(reference={"file": "rows.yaml", "arms": arms}))
+    ahead = pasts.ahead(pasts.plan(reference={"file": "rows.yaml", "arms": arms}))
     assert ahead.forecast.sources == {"reference": 2}
     assert ahead.forecast.gpu_hours == pytest.approx(2 * 30 * 2)
     assert ahead.asks  # 120 GPU-hours
@@ -269,26 +165,26 @@ def test_the_clock_is_between_its_bounds() -> None:
     assert took >= sum(s * shape.workers for s, shape in mixed) / 8
 
 
-def test_the_machines_are_named(place: Place) -> None:
-    plan = place.plan(seeds=list(range(5)))
+def test_the_machines_are_named(pasts: Pasts) -> None:
+    plan = pasts.plan(seeds=list(range(5)))
     for label in ("norm=bn lr=0.01 seed=0", "norm=gn lr=0.01 seed=0"):
-        place.ran(plan, of(plan, label), wall=3600, train=3600)
+        pasts.ran(plan, of(plan, label), wall=3600, train=3600)
     # 18 cells of an hour and 2 GPUs: 4 at once on 8 GPUs, 3 at once if no more are wanted
-    ahead = place.ahead(plan, Budget(max_gpus=8))
+    ahead = pasts.ahead(plan, Budget(max_gpus=8))
     assert ahead.wall.seconds == pytest.approx(5 * 3600, rel=1e-3)
     assert ahead.wall.where == "8 GPUs (budget.max_gpus)"
-    ahead = place.ahead(plan, Budget(max_gpus=8, max_concurrent=3))
+    ahead = pasts.ahead(plan, Budget(max_gpus=8, max_concurrent=3))
     assert ahead.wall.seconds == pytest.approx(6 * 3600, rel=1e-3)
     assert ahead.wall.where.endswith("at most 3 cells at once")
 
 
-def test_a_cluster_is_reckoned_with_as_it_is(place: Place) -> None:
+def test_a_cluster_is_reckoned_with_as_it_is(pasts: Pasts) -> None:
     node = {"CPU": 32.0, "GPU": 4.0, "accelerator_type:H100": 1.0}
     cluster = Cluster((node, node), dashboard="", local=False, needs_token=False)
-    plan = place.plan(seeds=[0, 1, 2])
+    plan = pasts.plan(seeds=[0, 1, 2])
     for norm in ("bn", "gn"):
-        place.ran(plan, of(plan, f"norm={norm} lr=0.01 seed=0"), wall=3600, train=3600, tags=T4)
-    plan = plan.reconciled(place.ledger.settled(plan.ids))
+        pasts.ran(plan, of(plan, f"norm={norm} lr=0.01 seed=0"), wall=3600, train=3600, tags=T4)
+    plan = plan.reconciled(pasts.ledger.settled(plan.ids))
     # 10 cells of an hour on 2 GPUs, 4 of them at once on the 8 GPUs
     ahead = look_ahead(plan, Budget(), cluster)
     assert ahead.wall.seconds == pytest.approx(3 * 3600, rel=1e-3)
@@ -312,170 +208,14 @@ def test_what_the_driver_says() -> None:
     assert read_gpus("No devices were found\n") == []
 
 
-# ---------------------------------------------------------------- memory
-
-H100 = {"gpu.names": "2 x NVIDIA H100 80GB HBM3"}
-T4 = {"gpu.names": "2 x Tesla T4"}
-OUT = (
-    "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity "
-    "of 14.56 GiB of which 1.06 GiB is free."
-)
-
-
-def batches(*values: int) -> dict[str, Any]:
-    batch = {"path": "train.batch_per_gpu", "values": list(values)}
-    return {"axes": {"batch": batch}, "seeds": [0]}
-
-
-def may_fail(place: Place, plan: Plan) -> dict[str, str]:
-    return {arm.arm: arm.evidence for arm in place.ahead(plan).tight}
-
-
-def test_what_ran_out_of_memory_will_again(place: Place) -> None:
-    plan = place.plan(**batches(2, 4, 8))
-    assert may_fail(place, plan) == {}
-    place.ran(plan, of(plan, "batch=4 seed=0"), "oom", train=0, reason=OUT, tags=T4)
-    evidence = "batch=4 seed=0 ran out of memory at batch 4 on Tesla T4"
-    assert may_fail(place, plan) == {"batch=4": evidence, "batch=8": evidence}
-    assert f"caution: batch=8 may run out of memory: {evidence}" in place.ahead(plan).to_text()
-    # as much has fitted since: it was something else
-    place.ran(plan, of(plan, "batch=8 seed=0"), tags=T4)
-    assert may_fail(place, plan) == {}
-
-
-def test_memory_of_a_smaller_batch_against_what_the_gpu_has(place: Place) -> None:
-    plan = place.plan(**batches(2, 4, 8))
-    place.ran(plan, of(plan, "batch=2 seed=0"), tags=T4, peak_mem_gb=5.0)
-    assert may_fail(place, plan) == {}  # nobody knows how large a T4 is
-    # another network says how large: 14.56 GiB are 15.6e9 bytes; batch 8 is up to 20, batch 4 is 10
-    place.ran(plan, of(plan, "batch=2 seed=0"), tags=T4 | {"gpu.memory_gb": "15.6"}, peak_mem_gb=5)
-    assert may_fail(place, plan) == {
-        "batch=8": "batch=2 seed=0 took 5.0 GB at batch 2 on Tesla T4; at batch 8 that is up to "
-        "20.0 GB of 15.6 GB"
-    }
-
-
-def test_another_kind_of_gpu_says_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = place.plan(**batches(2, 4))
-    place.ran(plan, of(plan, "batch=2 seed=0"), "oom", train=0, reason=OUT, tags=T4)
-    assert len(may_fail(place, plan)) == 2
-    here = [Gpu("NVIDIA H100 80GB HBM3", 85.5)] * 2
-    monkeypatch.setattr("orchestrator.outlook.gpus_here", lambda: here)
-    assert may_fail(place, plan) == {}
-    place.ran(plan, of(plan, "batch=2 seed=0"), "oom", train=0, reason=OUT, tags=H100)
-    assert len(may_fail(place, plan)) == 2
-    assert place.ahead(plan).plan.cells[0].cell.resources.gpus == 2
-
-
-def test_cells_without_gpus_have_no_gpu_memory(place: Place) -> None:
-    plan = place.plan(**batches(2, 4), resources={"workers": 2})
-    place.ran(plan, plan.cells[0], "oom", train=0, reason="MemoryError")
-    assert may_fail(place, plan) == {}
-
-
-# ---------------------------------------------------------------- what is on record
-
-
-def states(ahead: Outlook) -> dict[str, tuple[str, str]]:
-    return {
-        p.cell.label: tuple(ahead.reconciled.cells[p.id])  # type: ignore[misc]
-        for p in ahead.plan.cells
-    }
-
-
-NORM = {"axes": {"norm": AXES["norm"]}}
-
-
-def test_reused_faulted_and_new(place: Place) -> None:
-    plan = place.plan(**NORM)
-    start = place.start(plan)
-    place.ran(plan, of(plan, "norm=bn seed=0"), start=start)
-    place.ran(plan, of(plan, "norm=gn seed=0"), "crashed", train=0, start=start)
-    place.ran(plan, of(plan, "norm=gn seed=0"), "oom", train=0, start=start)
-    ahead = place.ahead(plan)
-    assert states(ahead) == {
-        "norm=bn seed=0": ("reused", "converged"),
-        "norm=gn seed=0": ("faulted", "oom"),
-        "norm=bn seed=1": ("new", ""),
-        "norm=gn seed=1": ("new", ""),
-    }
-    assert ahead.reconciled.dropped == ()
-    assert "on record: 1 reused (converged), 1 faulted before (oom), 2 new" in ahead.to_text()
-    assert ahead.spent == pytest.approx(3 * 2 * 1200 / 3600, rel=1e-3)  # faults cost as well
-
-
-def test_other_code_other_data_other_settings(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old = place.plan(**NORM)
-    start = place.start(old)
-    for planned in old.cells:
-        place.ran(old, planned, start=start)
-    assert place.ahead(old).reconciled.counts()["reused"] == 4
-
-    # the code has changed: no id is what it was
-    now = old.info(old.cells[0]).provenance["code.version"]
-    with monkeypatch.context() as patch:
-        for module in ("identity", "plan", "reconcile"):
-            patch.setattr(f"orchestrator.{module}.CODE_VERSION", "next")
-        new = place.plan(**NORM)
-        assert set(new.ids).isdisjoint(old.ids)
-        ahead = place.ahead(new)
-        assert ahead.reconciled.reasons("stale") == {f"code version {now}, now next": 4}
-        assert ahead.reconciled.dropped == ()
-        # the same cells take as long as before
-        assert ahead.forecast.sources == {"arm": 4}
-
-    # the data have changed
-    source = {"kind": "shapes", "train_images": 300}
-    data = {"data": {"source": source, "input": {"eval_short_side": place.side}}}
-    ahead = place.ahead(place.plan(base={"train": {"steps": STEPS}, **data}, **NORM))
-    assert ahead.reconciled.reasons("stale") == {"other data": 4}
-
-    # the settings have: the base has another momentum
-    ahead = place.ahead(place.plan(base={"optim": {"momentum": 0.8}}, **NORM))
-    assert ahead.reconciled.reasons("stale") == {"other settings": 4}
-    assert "4 stale (other settings)" in ahead.to_text()
-
-
-def test_a_level_more_and_a_level_less(place: Place) -> None:
-    plan = place.plan(**NORM)
-    start = place.start(plan)
-    for planned in plan.cells:
-        place.ran(plan, planned, start=start)
-    more = {"path": "model.neck.norm_act", "values": ["bn", "gn", "frozen_bn"]}
-    ahead = place.ahead(place.plan(axes={"norm": more}))
-    assert ahead.reconciled.counts() | {"reused": 4, "new": 2} == ahead.reconciled.counts()
-    less = {"path": "model.neck.norm_act", "values": ["bn"]}
-    ahead = place.ahead(place.plan(axes={"norm": less}))
-    assert ahead.reconciled.counts()["reused"] == 2
-    assert set(ahead.reconciled.dropped) == {"norm=gn seed=0", "norm=gn seed=1"}
-    assert "no longer planned: 2 results (norm=gn seed=" in ahead.to_text()
-    # a resource is no part of a cell
-    ahead = place.ahead(place.plan(**NORM, resources={"workers": 2, "gpus_per_worker": 4}))
-    assert ahead.reconciled.counts()["reused"] == 4
-
-
-def test_labels_of_another_profile_mean_something_else(place: Place) -> None:
-    profile = {"other": {"set": {"optim.momentum": 0.8}}}
-    plan = place.plan(**NORM, profiles=profile)
-    start = place.start(plan)
-    for planned in plan.cells:
-        place.ran(plan, planned, start=start)
-    other = make_plan(place.folder / "sweep.yaml", profile="other", root=place.folder)
-    ahead = place.ahead(other)
-    assert ahead.reconciled.counts()["new"] == 4
-    assert ahead.reconciled.dropped == ()
-
-
 # ---------------------------------------------------------------- the command
 
 
 def test_a_dry_run_tells_all_of_it_to_programs(
-    place: Place, capsys: pytest.CaptureFixture[str]
+    pasts: Pasts, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = place.plan(**NORM, budget={"gpu_hours": 2})
-    place.ran(plan, of(plan, "norm=bn seed=0"), wall=3600, train=3600)
+    plan = pasts.plan(**NORM, budget={"gpu_hours": 2})
+    pasts.ran(plan, of(plan, "norm=bn seed=0"), wall=3600, train=3600)
     arguments = ["sweep.yaml", "--dry-run"]
     assert run.main([*arguments, "--json", "--max-gpus", "4"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -504,10 +244,10 @@ def test_a_dry_run_tells_all_of_it_to_programs(
 
 
 def test_a_costly_start_is_refused_where_nobody_can_be_asked(
-    place: Place, capsys: pytest.CaptureFixture[str]
+    pasts: Pasts, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = place.plan(**NORM, budget={"confirm_gpu_hours": 1})
-    place.ran(plan, of(plan, "norm=bn seed=0"), wall=3600, train=3600)
+    plan = pasts.plan(**NORM, budget={"confirm_gpu_hours": 1})
+    pasts.ran(plan, of(plan, "norm=bn seed=0"), wall=3600, train=3600)
     assert run.main(["sweep.yaml"]) == 2
     said = capsys.readouterr()
     assert said.out == ""
@@ -516,14 +256,14 @@ def test_a_costly_start_is_refused_where_nobody_can_be_asked(
     assert "above 1 (budget.confirm_gpu_hours) a start asks" in last
     assert last.endswith("nothing was started; --yes starts it")
     # more than half a GPU-hour it may not cost; but then it goes on to Ray, which is another test
-    assert not place.ahead(plan, Budget(gpu_hours=2.5, confirm_gpu_hours=1)).asks
+    assert not pasts.ahead(plan, Budget(gpu_hours=2.5, confirm_gpu_hours=1)).asks
 
 
-def test_a_probe_is_one_short_cell_of_each_workload(place: Place) -> None:
+def test_a_probe_is_one_short_cell_of_each_workload(pasts: Pasts) -> None:
     schedule = {"kind": "step", "warmup_steps": 50}
-    plan = place.plan(base={"schedule": schedule, "eval": {"every": 10}})
+    plan = pasts.plan(base={"schedule": schedule, "eval": {"every": 10}})
     short = probe_plan(plan, list(plan.cells))
-    assert short.sweep.name == f"{place.name}-probe"
+    assert short.sweep.name == f"{pasts.name}-probe"
     # two norms; their learning rates and seeds cost the same
     assert [p.cell.label for p in short.cells] == [
         "probe norm=bn lr=0.01 seed=0",
@@ -537,10 +277,10 @@ def test_a_probe_is_one_short_cell_of_each_workload(place: Place) -> None:
         assert config.eval.every == 0
         assert planned.id not in plan.ids
         assert workload_of(planned.cell) == workload_of(whole.cell)
-    place.ran(short, short.cells[0], "stalled", wall=30, train=20)
-    cost = place.ahead(plan).forecast.costs[plan.cells[0].id]
+    pasts.ran(short, short.cells[0], "stalled", wall=30, train=20)
+    cost = pasts.ahead(plan).forecast.costs[plan.cells[0].id]
     assert cost.source == "workload"
     assert cost.seconds == pytest.approx(20 * STEPS / 50 + 10, abs=1)
     # a cell of fewer steps is probed whole
-    few = place.plan(base={"train": {"steps": 7}})
+    few = pasts.plan(base={"train": {"steps": 7}})
     assert probe_plan(few, list(few.cells)).cells[0].cell.config.train.steps == 7
