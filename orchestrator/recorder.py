@@ -71,6 +71,7 @@ class Recorder:
         self.ended_cells: dict[str, _Ended] = {}
         self.cluster: Cluster | None = None
         self.decided: Callable[[], dict[str, Any]] | None = None  # which arms got further seeds
+        self._also: Callable[[], None] = lambda: None
         self._gpu_hours = 0.0
         reused = [plan.known[id].outcome for id in plan.ids if id in plan.known]
         metric = plan.sweep.metric.name
@@ -176,8 +177,13 @@ class Recorder:
         self.ended_cells[job["id"]] = _Ended("cancelled", reason, None)
         self.progress.cell_finished(job["id"], "cancelled", label=job["label"])
 
+    def every_tick(self, do: Callable[[], None]) -> None:
+        """What else is done whenever the campaign has looked around."""
+        self._also = do
+
     def tick(self) -> None:
         self.progress.tick()
+        self._also()
 
     def message(self, text: str) -> None:
         self.progress.message(text)
