@@ -8,7 +8,7 @@ have does not count as theirs being better (Searle, Linear Models, ch. 7).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,39 +19,66 @@ from dashboards.inference.critical import Array, loadings
 @dataclass(frozen=True)
 class Layout:
     """What follows from which cells have a value alone. N cells, A arms (0 is the baseline), K
-    comparisons: of the arms in `tested`, in that order."""
+    comparisons: of the arms in `tested` with the baseline, or the contrasts of arms that were asked
+    for, in that order."""
 
     df: int  # of the noise
     residual: Array  # N x N: what is left of the values when arms and seeds are taken out
     own_df: Array  # A: the part of each arm in `df`
     tested: tuple[int, ...]  # arms with two seeds or more in common with the baseline
-    weights: Array  # K x N: differences to the baseline as sums over cells
-    loads: tuple[float, ...]  # K: of the differences' correlations; see `critical`
+    weights: Array  # K x N: comparisons as sums over cells
+
+    @cached_property
+    def correlation(self) -> Array:
+        """K x K, of the comparisons."""
+        scale = np.sqrt((self.weights**2).sum(1))
+        found: Array = self.weights @ self.weights.T / np.outer(scale, scale)
+        return found
+
+    @cached_property
+    def loads(self) -> tuple[float, ...]:
+        """K: of the correlations; see `critical`."""
+        return loadings(self.correlation) if len(self.weights) else ()
 
 
-def layout(present: NDArray[np.bool_]) -> Layout:
-    """`present`: A x S, which arm has a value for which seed."""
-    return _layout(present.tobytes(), present.shape)
+def layout(present: NDArray[np.bool_], contrasts: Array | None = None) -> Layout:
+    """`present`: A x S, which arm has a value for which seed. `contrasts`: K x A, weights of arms
+    that sum to 0; without them, every arm is compared with arm 0. Raises ValueError for a contrast
+    of arms that no seeds connect."""
+    asked = None if contrasts is None else np.asarray(contrasts, float).tobytes()
+    return _layout(present.tobytes(), present.shape, asked)
 
 
 @lru_cache(128)
-def _layout(cells: bytes, shape: tuple[int, int]) -> Layout:
+def _layout(cells: bytes, shape: tuple[int, int], asked: bytes | None) -> Layout:
     present = np.frombuffer(cells, bool).reshape(shape)
     arms, seeds = shape
-    arm, seed = np.nonzero(present)
+    model, inverse, residual = _solved(cells, shape)
+    own_df = np.bincount(np.nonzero(present)[0], np.diag(residual), minlength=arms).astype(float)
+    tested: tuple[int, ...] = ()
+    if asked is None:
+        # two seeds in common connect an arm with the baseline: its difference can be estimated
+        tested = tuple(i for i in range(1, arms) if (present[i] & present[0]).sum() >= 2)
+        contrasts = np.eye(arms)[list(tested)] - np.eye(arms)[[0] * len(tested)]
+    else:
+        contrasts = np.frombuffer(asked, float).reshape(-1, arms)
+    weights = contrasts @ inverse[:arms]
+    wanted = np.hstack([contrasts, np.zeros((len(contrasts), seeds))])
+    if not np.allclose(weights @ model, wanted, atol=1e-8):
+        raise ValueError("a contrast of arms that no seeds connect cannot be estimated")
+    return Layout(round(np.trace(residual)), residual, own_df, tested, weights)
+
+
+@lru_cache(16)
+def _solved(cells: bytes, shape: tuple[int, int]) -> tuple[Array, Array, Array]:
+    """The model, N x (A + S), its pseudo-inverse, and what maps values to residuals."""
+    arm, seed = np.nonzero(np.frombuffer(cells, bool).reshape(shape))
+    arms, seeds = shape
     model = np.zeros((len(arm), arms + seeds))
     model[np.arange(len(arm)), arm] = 1
     model[np.arange(len(arm)), arms + seed] = 1
     inverse = np.linalg.pinv(model)
-    fitted = model @ inverse
-    residual = np.eye(len(arm)) - fitted
-    own_df = np.bincount(arm, np.diag(residual), minlength=arms).astype(float)
-    tested = tuple(i for i in range(1, arms) if (present[i] & present[0]).sum() >= 2)
-    # two seeds in common connect an arm with the baseline: its difference can be estimated
-    weights = np.array([inverse[i] - inverse[0] for i in tested]).reshape(len(tested), len(arm))
-    scale = np.sqrt((weights**2).sum(1))
-    loads = loadings(weights @ weights.T / np.outer(scale, scale)) if tested else ()
-    return Layout(round(np.trace(residual)), residual, own_df, tested, weights, loads)
+    return model, inverse, np.eye(len(arm)) - model @ inverse
 
 
 @dataclass(frozen=True)
@@ -69,10 +96,11 @@ class Fit:
         return error
 
 
-def fit(values: Array) -> Fit:
-    """`values`: A x S, nan where a cell has none; arm 0 is the baseline."""
+def fit(values: Array, contrasts: Array | None = None) -> Fit:
+    """`values`: A x S, nan where a cell has none; arm 0 is the baseline, unless other `contrasts`
+    are asked for (see `layout`)."""
     present = ~np.isnan(values)
-    lay = layout(present)
+    lay = layout(present, contrasts)
     y = values[present]
     arm = np.nonzero(present)[0]
     rest = lay.residual @ (y - y.mean() if len(y) else y)
@@ -85,4 +113,4 @@ def fit(values: Array) -> Fit:
         own = np.where(lay.own_df > 1e-9, squares / lay.own_df, np.nan)
     variance = float(squares.sum() / lay.df) if lay.df > 0 else float("nan")
     share = np.array([np.bincount(arm, w**2, minlength=arms) for w in lay.weights])
-    return Fit(lay, lay.weights @ y, variance, own, share.reshape(len(lay.tested), arms))
+    return Fit(lay, lay.weights @ y, variance, own, share.reshape(len(lay.weights), arms))

@@ -229,7 +229,7 @@ def test_bartlett_against_scipy() -> None:
     own = np.array([x.var(ddof=1) for x in samples])
     made = layout(np.ones((3, 2), bool))
     unblocked = Fit(
-        type(made)(int(df.sum()), made.residual, df, made.tested, made.weights, made.loads),
+        type(made)(int(df.sum()), made.residual, df, made.tested, made.weights),
         np.zeros(2),
         float((df * own).sum() / df.sum()),
         own,
