@@ -83,7 +83,12 @@ def needed(lines: Sequence[Line], names: Collection[str]) -> tuple[Line, ...]:
 
 def reads_seed(lines: Sequence[Line], names: Collection[str]) -> bool:
     """Whether an expression over `names` may have another value under another seed."""
-    return "seed" in names or any("seed" in line.expr.names for line in needed(lines, names))
+    return "seed" in behind(lines, names)
+
+
+def behind(lines: Sequence[Line], names: Collection[str]) -> set[str]:
+    """`names` and all that they are computed from."""
+    return {*names, *(n for line in needed(lines, names) for n in line.expr.names)}
 
 
 def _check_names(document: Document, axes: Sequence[Axis], derive: Mapping[Any, Any]) -> None:

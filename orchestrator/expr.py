@@ -38,8 +38,11 @@ class Expr:
     node: ast.expr
 
 
-def parse(text: str, known: Iterable[str] | None = None) -> Expr:
-    """Check `text`; with `known`, every name in it must be one of those. Raises ExprError."""
+def parse(
+    text: str, known: Iterable[str] | None = None, offered: Iterable[str] | None = None
+) -> Expr:
+    """Check `text`; with `known`, every name in it must be one of those, of which an error names
+    the `offered` ones (default: all). Raises ExprError."""
     text = text.strip()
     if not text:
         raise ExprError("is empty, an expression is needed")
@@ -56,8 +59,9 @@ def parse(text: str, known: Iterable[str] | None = None) -> Expr:
     names: set[str] = set()
     _check(node, names)
     if known is not None:
-        choices = sorted(known)
-        for name in sorted(names - set(choices)):
+        known = set(known)
+        choices = sorted(known if offered is None else offered)
+        for name in sorted(names - known):
             raise ExprError(
                 f"unknown name {name!r} in {text!r} (text needs quotes: '{name}'); "
                 f"{nearest(name, choices)}"

@@ -9,7 +9,7 @@ from typing import Any
 from detcore.config import nearest
 from orchestrator.axes import Label, text_of
 from orchestrator.conditions import hint
-from orchestrator.derive import Line, needed, reads_seed
+from orchestrator.derive import Line, behind, needed, reads_seed
 from orchestrator.document import Document, KeyPath, SweepError
 from orchestrator.expr import Expr, ExprError, Value, evaluate, parse
 
@@ -42,8 +42,13 @@ class Excluded:
     why: str
 
 
-def read_rules(document: Document, lines: Sequence[Line], known: set[str]) -> tuple[Rule, ...]:
-    """`exclude`, a list of `{if, why}`; raises SweepError."""
+def read_rules(
+    document: Document, lines: Sequence[Line], known: set[str], nuisance: set[str]
+) -> tuple[Rule, ...]:
+    """`exclude`, a list of `{if, why}`; raises SweepError. What follows from the seed or from the
+    parameters `nuisance` of `tune` is `known`, but cannot decide which arms there are."""
+    not_of_arms = {"seed", *nuisance}
+    offered = {name for name in known if not not_of_arms & behind(lines, {name})}
     rules = []
     for i, body in enumerate(_list(document, "exclude", "rules {if: condition, why: text}")):
         at = ("exclude", str(i))
@@ -59,7 +64,7 @@ def read_rules(document: Document, lines: Sequence[Line], known: set[str]) -> tu
         why = body["why"]
         if not isinstance(why, str) or not why.strip():
             raise document.error((*at, "why"), f"must be the reason, for the report, is {why!r}")
-        expr = _parsed(document, (*at, "if"), body["if"], known)
+        expr = _parsed(document, (*at, "if"), body["if"], known, offered)
         if reads_seed(lines, expr.names):
             raise document.error(
                 (*at, "if"),
@@ -129,11 +134,17 @@ def _list(document: Document, key: str, what: str) -> list[Any]:
     return given
 
 
-def _parsed(document: Document, at: KeyPath, text: Any, known: set[str]) -> Expr:
+def _parsed(
+    document: Document,
+    at: KeyPath,
+    text: Any,
+    known: set[str],
+    offered: set[str] | None = None,
+) -> Expr:
     if not isinstance(text, str):
         raise document.error(at, f"must be a condition such as norm == 'gn', is {text!r}")
     try:
-        return parse(text, known)
+        return parse(text, known, offered)
     except ExprError as error:
         raise document.error(at, str(error)) from None
 

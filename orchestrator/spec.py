@@ -142,7 +142,7 @@ def load_sweep(
         budget=_section(document, Budget, "budget"),
         notify=read_notify(document),
         design=read_design(document, axes, baseline, seeds.listed),
-        rules=read_rules(document, lines, known),
+        rules=read_rules(document, lines, known, nuisance),
         claims=read_claims(document, known),
         lines=lines,
         cpus_per_worker=read_resource(document, "cpus_per_worker", 1, known),

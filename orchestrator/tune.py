@@ -17,7 +17,7 @@ from typing import Any, Literal
 from detcore.config import nearest
 from detcore.result import METRICS
 from orchestrator.axes import Axis, Label, check_name, text_of
-from orchestrator.derive import Line, needed
+from orchestrator.derive import Line, behind
 from orchestrator.document import EXPONENT, Document, KeyPath
 from orchestrator.rules import Rule
 
@@ -109,9 +109,9 @@ def check_tune(
     computed = [line for line in lines if line.name == "workers"]
     asked += [(r.at, r.expr.names, "what a cell reserves") for r in (*computed, *resources)]
     for at, read, what in asked:
-        if found := sorted(names & _behind(lines, read)):
+        if found := sorted(names & behind(lines, read)):
             raise document.error(at, f"depends on {found[0]}, which is tuned; {what} must not")
-    reached = _behind(lines, read_by_set)
+    reached = behind(lines, read_by_set)
     for name in tune.nuisance:
         if name not in reached:
             raise document.error(
@@ -119,11 +119,6 @@ def check_tune(
                 f"no setting of `set` depends on {name}; write for example "
                 f"set: {{optim.lr: =0.01 * {name}}}",
             )
-
-
-def _behind(lines: Sequence[Line], names: Collection[str]) -> set[str]:
-    """`names` and all that they are computed from."""
-    return {*names, *(n for line in needed(lines, names) for n in line.expr.names)}
 
 
 # ---------------------------------------------------------------- the parts

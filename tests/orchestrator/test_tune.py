@@ -288,6 +288,10 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
         {"set/data.holdout": 0.2},
         "tune.holdout: the cells of the sweep are scored on held-out training images themselves",
     ),
+    (  # neither lr_mult and what is computed from it, nor the seed
+        {"exclude": [{"if": "bach > 1", "why": "too large"}]},
+        "did you mean 'batch'? choices: batch, flip, groups, norm, workers",
+    ),
     (
         {"exclude": [{"if": "lr > 0.03", "why": "too large"}]},
         "exclude.0.if: depends on lr_mult, which is tuned; which arms there are must not",
