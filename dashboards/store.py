@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -53,25 +53,23 @@ class Store:
     @property
     def shown(self) -> str:
         """The address without a password in it."""
-        if self.embedded or "@" not in urlsplit(self.uri).netloc:
-            return without_secrets(self.uri)
-        parts = urlsplit(self.uri)
-        return without_secrets(urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])))
+        return without_secrets(self.uri)
 
     def browse(self, experiment_id: str) -> str:
         """What to type, or to open, to see the experiment: a command for a database, an address for
         a server. Never a password: an address that was given is named by its variable."""
         if self.is_server:
-            return f"{self._page(experiment_id)}?workflowType=machine_learning"
+            return self._page(experiment_id)
         uri = shlex.quote(self.uri) if self.embedded else '"$MLFLOW_TRACKING_URI"'
         return f"mlflow ui --backend-store-uri {uri} {_UI}"
 
     def page(self, experiment_id: str, run_id: str) -> str:
         """The address of a run's page; empty where no server is known that shows it."""
-        return f"{self._page(experiment_id)}/runs/{run_id}" if self.is_server else ""
+        return self._page(f"{experiment_id}/runs/{run_id}") if self.is_server else ""
 
-    def _page(self, experiment_id: str) -> str:
-        return f"{self.shown.rstrip('/')}/#/experiments/{experiment_id}"
+    def _page(self, of: str) -> str:
+        # without the last part a first visit shows MLflow's pages for language models
+        return f"{self.shown.rstrip('/')}/#/experiments/{of}?workflowType=machine_learning"
 
 
 def find_store(root: Path | None = None) -> Store:
@@ -210,7 +208,10 @@ def cut(text: str, limit: int) -> str:
 def without_secrets(text: str) -> str:
     """`text` without the user and password of addresses in it, and the values of what is called
     like one: drivers of databases take `?password=...` as well."""
-    return re.sub(_SECRET, r"\1=***", re.sub(r"://[^/\s]*@", "://", text))
+    text = re.sub(r"://[^/\s]*@", "://", text)
+    # SQLAlchemy takes a password with / in it
+    text = re.sub(r"((?<!http)(?<!https)://)[^:/\s]*:[^@\s]*@", r"\1", text)
+    return re.sub(_SECRET, r"\1=***", text)
 
 
 # ---------------------------------------------------------------- inside

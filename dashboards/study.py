@@ -9,9 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from dashboards.inference import Observation
 from dashboards.metrics import undefined
+
+if TYPE_CHECKING:
+    from dashboards.inference import Observation
 
 RESULTS = ("converged", "diverged", "stalled")
 FAULTS = ("oom", "crashed", "timeout", "lost", "cancelled")
@@ -150,6 +153,8 @@ class Study:
 
     def observations(self, metric: str) -> list[Observation]:
         """What `dashboards.inference.compare` takes; arms by their keys."""
+        from dashboards.inference import Observation  # with scipy, which takes a second
+
         return [
             Observation(arm.key, cell.seed, cell.outcome, cell.value(metric))
             for arm in self.arms
