@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
@@ -38,7 +38,7 @@ class Progress:
     """`with Progress(total, reused=[...]) as progress: ...`
 
     `total` cells are planned, of which those in `reused` (their outcomes) were settled before.
-    `clock` gives seconds.
+    `clock` gives seconds. `words` are shown in place of outcomes.
     """
 
     def __init__(
@@ -48,13 +48,15 @@ class Progress:
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
         metric: str = "mAP",
+        words: Mapping[str, str] | None = None,
     ) -> None:
+        self._words = words or {}
         self.console = console or Console(file=sys.stderr, highlight=False)
         self._clock = clock
         self._metric = metric
         self._total = total
         self._reused = tuple(reused)
-        self._finished: dict[str, tuple[str, float]] = {}  # id -> outcome, seconds
+        self._finished: dict[str, tuple[str, float]] = {}  # id -> how it is called, seconds
         self._running: dict[str, _Running] = {}
         self._widest = 0  # most cells seen running at once
         self._start = clock()
@@ -116,10 +118,11 @@ class Progress:
         cell = self._running.pop(id, None)
         label = cell.label if cell else label or id
         spent = seconds if seconds is not None else self._clock() - cell.since if cell else 0.0
-        self._finished[id] = (outcome, spent)
+        word = self._words.get(outcome, outcome)
+        self._finished[id] = (word, spent)
         value = f"{self._metric} {metric:.3f}" if metric is not None else ""
         count = f"[{self._done:>{len(str(self._total))}}/{self._total}]"
-        line = f"{count} {label}: {outcome} {value}".rstrip()
+        line = f"{count} {label}: {word} {value}".rstrip()
         self._print(Text(f"{line}, {duration(spent)}", style=_STYLES.get(outcome, "magenta")))
         self._show()
 

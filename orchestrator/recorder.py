@@ -61,6 +61,7 @@ class Recorder:
         screen: Console,
         arguments: str = "",
         elsewhere: Mapping[str, list[OpenAttempt]] | None = None,
+        words: Mapping[str, str] | None = None,
     ) -> None:
         self.ledger, self.plan, self.screen = ledger, plan, screen
         self.arguments = arguments
@@ -75,7 +76,9 @@ class Recorder:
         self._gpu_hours = 0.0
         reused = [plan.known[id].outcome for id in plan.ids if id in plan.known]
         metric = plan.sweep.metric.name
-        self.progress = Progress(len(plan.cells), reused, console=screen, metric=metric)
+        self.progress = Progress(
+            len(plan.cells), reused, console=screen, metric=metric, words=words
+        )
 
     def __enter__(self) -> Recorder:
         whole = self.plan.whole()

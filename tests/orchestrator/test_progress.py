@@ -50,6 +50,21 @@ def test_a_log_gets_one_line_per_finished_cell_and_one_per_minute():
     assert "\x1b" not in console.file.getvalue()
 
 
+def test_outcomes_may_have_other_words():
+    clock, console = Clock(), on_paper()
+    with Progress(2, console=console, clock=clock, words={"converged": "ok"}) as progress:
+        for id, outcome in (("a", "converged"), ("b", "diverged")):
+            progress.cell_started(id, id, 1)
+            clock.now += 5
+            progress.cell_finished(id, outcome)
+        assert progress.status().startswith("2/2 done (1 ok, 1 diverged)")
+    lines = console.file.getvalue().splitlines()
+    assert [line for line in lines if line.startswith("[")] == [
+        "[1/2] a: ok, 5 s",
+        "[2/2] b: diverged, 5 s",
+    ]
+
+
 def test_a_fault_that_another_attempt_follows_is_said_and_not_counted():
     clock, console = Clock(), on_paper()
     with Progress(2, console=console, clock=clock) as progress:
