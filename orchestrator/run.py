@@ -36,6 +36,8 @@ from orchestrator.lock import alone
 from orchestrator.outlook import dry_run
 from orchestrator.plan import Plan
 
+UI = "http://127.0.0.1:5000"  # where `mlflow ui` shows its pages
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
@@ -95,13 +97,10 @@ def _interrupted(fresh: bool) -> str:
 
 
 def _next_commands(plan: Plan, browse: str) -> str:
-    look = (
-        f"open     {browse}"
-        if browse.startswith("http")
-        else f"{browse}   then http://127.0.0.1:5000"
-    )
+    link = browse.startswith("http")  # else a command, which is copied as a whole line
+    look = f"  open     {browse}" if link else f"  {browse}\n  then open {UI}"
     return (
-        f"\nDetails of every cell (curves, configs, failures):\n  {look}\n"
+        f"\nDetails of every cell (curves, configs, failures):\n{look}\n"
         f"Files of the cells (detections, logs, checkpoints):\n  {plan.folder}\n"
     )
 

@@ -248,7 +248,8 @@ ALLOWED = [
     r"\S.* seed=\d+: \w+ after [\d:]+( s)?, is run again",
     r"",
     r"Details of every cell \(curves, configs, failures\):",
-    r"  mlflow ui .*",
+    r"  mlflow ui .* --port 5000",
+    r"  then open http://127\.0\.0\.1:5000",
     r"Files of the cells \(detections, logs, checkpoints\):",
     r"  /.*/mlruns/cells",
 ]

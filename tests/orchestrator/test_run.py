@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from orchestrator.make_plan import make_plan
+from orchestrator.run import _next_commands
+
 SWEEP = {
     "version": 1,
     "name": "small",
@@ -46,6 +49,16 @@ def run(
         timeout=120,
         check=False,
     )
+
+
+def test_a_command_for_the_user_is_a_line_of_its_own(folder: Path) -> None:
+    plan = make_plan(folder / "sweep.yaml", root=folder)
+    command = "mlflow ui --backend-store-uri x --host 127.0.0.1 --port 5000"
+    lines = _next_commands(plan, command).splitlines()
+    assert f"  {command}" in lines
+    assert "  then open http://127.0.0.1:5000" in lines
+    link = "http://mlflow.example:80/#/experiments/1"
+    assert f"  open     {link}" in _next_commands(plan, link).splitlines()
 
 
 def test_a_dry_run_shows_the_cells_and_makes_nothing(folder: Path) -> None:
