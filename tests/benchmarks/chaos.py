@@ -3,8 +3,9 @@ each end called, does what should settle settle, are all points stored once, is 
 
     python -m tests.benchmarks.chaos [--each N] [--only NAME ...]
 
-Prints a line for each fault; the whole matrix with 20 of each or more is written to
-tests/benchmarks/results/chaos.json. `right` counts the cells whose attempts ended just as they
+Prints a line for each fault. With 20 of each or more the lines are written to
+tests/benchmarks/results/chaos.json, in the place of earlier ones of the same faults: the matrix may
+be run in parts. `right` counts the cells whose attempts ended just as they
 should, with the reason that tells it; `points` those in the cells' files and those in MLflow;
 `left` processes and placement groups that outlived the orchestrator by more than 20 s. All of it
 runs on this machine: nodes are simulated ones.
@@ -444,6 +445,21 @@ def to_text(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, *(text for r in rows for text in (*r.wrong, *r.left))])
 
 
+def write(rows: Sequence[Row], command: str) -> None:
+    about = {
+        "command": command,
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("ray", "torch", "mlflow")},
+    }
+    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": []}
+    kept = before.pop("rows") if before.items() >= about.items() else []
+    shown = {row["fault"]: row for row in kept}
+    shown |= {row.fault: {**asdict(row), "seconds": round(row.seconds)} for row in rows}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps({**about, "rows": list(shown.values())}, indent=1) + "\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.chaos")
     parser.add_argument("--each", type=int, default=ENOUGH, help="faults of each kind (20)")
@@ -454,17 +470,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(to_text(rows))
     seconds = time.monotonic() - began
     print(f"{seconds:.0f} s on {os.cpu_count()} CPUs")
-    if len(args.only) == len(NAMES) and args.each >= ENOUGH:
-        RESULTS.parent.mkdir(exist_ok=True)
-        about = {
-            "command": f"python -m tests.benchmarks.chaos --each {args.each}",
-            "seconds": round(seconds),
-            "cpus": os.cpu_count(),
-            "python": platform.python_version(),
-            "versions": {name: version(name) for name in ("ray", "torch", "mlflow")},
-        }
-        shown = [{**asdict(r), "seconds": round(r.seconds)} for r in rows]
-        RESULTS.write_text(json.dumps({**about, "rows": shown}, indent=1) + "\n")
+    if args.each >= ENOUGH:
+        write(rows, f"python -m tests.benchmarks.chaos --each {args.each}")
         print(f"written to {RESULTS}")
     return int(any(r.wrong or r.left for r in rows))
 
