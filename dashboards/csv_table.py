@@ -1,4 +1,5 @@
-"""The results as CSV: a line for each cell, or one for each arm. Nothing is rounded."""
+"""The results as CSV: a line for each cell, or one for each arm. Nothing is rounded; a text is on
+one line, so that tools that go by lines can read it too."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dashboards.tables import Document
+from dashboards.tables import Document, plain
 
 CELL = (
     *("sweep", "arm", "label", "seed", "outcome", "step", "reason", "attempts", "baseline"),
@@ -18,7 +19,7 @@ ARM = ("sweep", "arm", "label", "baseline", "planned", "settled", "outcomes")
 VALUES = ("n", "mean", "sd")
 COMPARED = ("difference", "low", "high", "p", "pairs", "verdict", "more", "words")
 
-_FORMULA = re.compile(r"[=+\-@\t\r\n]")
+_FORMULA = re.compile(r"[=+\-@]")
 _HARMLESS = re.compile(r"-|[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -78,12 +79,10 @@ def arms_csv(document: Document) -> str:
     return _written(heads, rows)
 
 
-def defused(value: Any) -> Any:
+def defused(text: str) -> str:
     """A text that a spreadsheet would run as a formula, after an apostrophe, which makes it a
     text there. Numbers, and the `-` of an axis that an arm does not have, stay as they are."""
-    if isinstance(value, str) and _FORMULA.match(value) and not _HARMLESS.fullmatch(value):
-        return f"'{value}"
-    return value
+    return f"'{text}" if _FORMULA.match(text) and not _HARMLESS.fullmatch(text) else text
 
 
 def _axes(document: Document) -> list[str]:
@@ -103,7 +102,7 @@ def _written(heads: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
     names = list(heads)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(map(defused, names))
+    writer.writerow(map(_cell, names))
     for row in rows:
         writer.writerow([_cell(row[name]) for name in names])
     return out.getvalue()
@@ -112,4 +111,4 @@ def _written(heads: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
-    return defused(value)
+    return defused(plain(value)) if isinstance(value, str) else value

@@ -48,7 +48,7 @@ def document(
         "interactions": [asdict(i) for i in interactions(study)],
         "pareto": pareto(study),
         "reference": beside(study),
-        "conclusions": [asdict(c) for c in conclusions(study)],
+        "conclusions": [asdict(c) for c in conclusions(study, comparisons.get(study.target.name))],
         "excluded": [dict(e) for e in study.excluded],
         "aliases": list(study.aliases),
         "cautions": list(study.cautions),

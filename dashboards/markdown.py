@@ -14,7 +14,7 @@ _ENTITIES = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord("|"): "&
 
 def to_markdown(table: Table) -> str:
     """Title and question, the table, its notes. Names cannot break out of their cells."""
-    title = f"**{escape(table.title)}**"
+    title = f"**{escape(table.title or 'sweep')}**"
     if table.question:
         title += f": {escape(table.question)}"
     lines = [title, ""]

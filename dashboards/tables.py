@@ -8,6 +8,7 @@ place, and how it ended in a note; nothing is averaged over survivors in silence
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,8 +119,10 @@ def provenance_line(document: Document) -> str:
     if document["seeds"]:
         seeds = ", ".join(map(str, document["seeds"]))
         parts.append(f"seed{'s' * (len(document['seeds']) != 1)} {seeds}")
-    hash_ = found["sweep_sha256"]
-    parts.append(f"sweep sha256 {plain(hash_)[:12]}" if hash_ else "sweep hash not known")
+    if document["sweep"]["run_id"]:
+        parts.append(f"MLflow run {_short(document['sweep']['run_id'])}")
+    digest = found["sweep_sha256"]
+    parts.append(f"sweep sha256 {_short(digest)}" if digest else "sweep hash not known")
     dirty = " with uncommitted changes" if found["uncommitted_changes"] else ""
     parts.append(_named("commit", found["commits"]) + dirty)
     parts.append(_named("data", found["data"]))
@@ -274,9 +277,13 @@ def _aliased(screen: Mapping[str, Any]) -> Iterable[str]:
 def _named(what: str, values: Sequence[str]) -> str:
     if not values:
         return f"{what} not known"
-    return f"{what}{'s' * (len(values) > 1 and what != 'data')} " + ", ".join(
-        plain(value)[:12] for value in values
-    )
+    many = "s" if len(values) > 1 and what != "data" else ""
+    return f"{what}{many} {', '.join(map(_short, values))}"
+
+
+def _short(text: str) -> str:
+    """A digest in as many letters as tell it apart."""
+    return text[:12] if re.fullmatch(r"[0-9a-f]{16,}", text) else plain(text)
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

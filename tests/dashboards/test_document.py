@@ -1,0 +1,108 @@
+"""The JSON document of a study."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+
+import pytest
+
+from dashboards.document import document, provenance, shown_metrics
+from dashboards.study import Cell, Study
+from tests.dashboards.made import Seed, study
+
+INFINITE = sys.float_info.max  # as MLflow keeps it
+
+
+def one(cell: Seed, **more: object) -> Study:
+    return study({("a",): [cell], ("b",): [cell]}, {"x": ["a", "b"]}, ["a"], **more)  # type: ignore[arg-type]
+
+
+def test_numbers_that_say_nothing_are_not_there() -> None:
+    numbers = {
+        "mAP": 0.3,
+        "AP_large": -1.0,
+        "loss": math.nan,
+        "grad_norm": -INFINITE,
+        "gpu_hours": INFINITE,
+        "lr": -1.0,  # only an AP of -1 says nothing
+    }
+    made = document(one({"outcome": "converged", "metrics": numbers}))
+    assert made["cells"][0]["metrics"] == {"mAP": 0.3, "lr": -1.0}
+    assert made["arms"][0]["values"]["AP_large"] == {"n": 0, "mean": None, "sd": None}
+    assert made["totals"]["gpu_hours"] == made["provenance"]["gpu_hours"] == 0.0
+
+
+def test_it_is_json_whatever_a_loss_was() -> None:
+    curves = {"id": {"loss/total": [[0, 3.5], [1, math.inf], [2, math.nan]]}}
+    made = document(one(0.3), curves)
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+    assert made["curves"]["id"]["loss/total"] == [[0, 3.5], [1, None], [2, None]]
+
+
+def test_mean_and_sd_are_of_converged_cells() -> None:
+    stalled = {"outcome": "stalled", "metrics": {"mAP": 0.0}}
+    of = study({("a",): [0.2, stalled, 0.3, None]}, {"x": ["a"]})
+    arm = document(of)["arms"][0]
+    # 0.2 and 0.3: mean 0.25, deviations 0.05, SD sqrt(0.005 / 1)
+    assert arm["values"]["mAP"] == {
+        "n": 2,
+        "mean": pytest.approx(0.25),
+        "sd": pytest.approx(math.sqrt(0.005)),
+    }
+    assert (arm["planned"], arm["settled"]) == (4, 3)
+    assert arm["outcomes"] == {"converged": 2, "stalled": 1, "waiting": 1}
+
+
+def test_the_target_comes_first_with_the_goal_that_the_sweep_gives_it() -> None:
+    numbers = {"params_m": 1.0, "AP: dog": 0.1, "AP: cat": 0.1, "AP50": 0.5, "mAP": 0.3}
+    cell = {"outcome": "converged", "metrics": {**numbers, "odd": 2.0}}
+    columns = shown_metrics(one(cell, metric="odd", goal="min"))
+    assert [m.name for m in columns] == ["odd", "mAP", "AP50", "AP: cat", "AP: dog", "params_m"]
+    assert columns[0].goal == "min"
+    assert [m.name for m in shown_metrics(one(cell, metric="AP: dog"))].count("AP: dog") == 1
+    assert [m.name for m in shown_metrics(one(None))] == ["mAP"]  # before there is any number
+
+
+def test_every_metric_is_compared_or_those_asked_for() -> None:
+    cell = {"outcome": "converged", "metrics": {"mAP": 0.3, "train_hours": 1.0}}
+    assert list(document(one(cell))["comparisons"]) == ["mAP", "train_hours"]
+    assert list(document(one(cell), compared=["train_hours"])["comparisons"]) == ["train_hours"]
+    assert document(one(cell), compared=[])["comparisons"] == {}
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        study({}, {"x": ["a"]}),
+        study({("a",): [0.3]}, {"x": ["a"]}),
+        study({("a",): [], ("b",): [0.3]}, {"x": ["a", "b"]}, ["a"]),
+    ],
+    ids=["empty", "no baseline", "a baseline without cells"],
+)
+def test_a_study_with_nothing_to_compare(of: Study) -> None:
+    assert document(of)["comparisons"] == {}
+
+
+def test_only_the_target_has_a_smallest_difference_that_matters() -> None:
+    cells: list[Seed] = [
+        {"outcome": "converged", "metrics": {"mAP": v, "AP50": v}} for v in (0.3, 0.31, 0.33)
+    ]
+    of = study({("a",): cells, ("b",): cells}, {"x": ["a", "b"]}, ["a"], min_effect=0.01)
+    found = document(of)["comparisons"]
+    assert (found["mAP"]["min_effect"], found["AP50"]["min_effect"]) == (0.01, None)
+
+
+def test_provenance_is_of_all_cells() -> None:
+    def cell(commit: str, dirty: str) -> Seed:
+        tags = {"git.commit": commit, "git.dirty": dirty, "data.fingerprint": "d"}
+        numbers = {"mAP": 0.3, "gpu_hours": 0.25}
+        return {"outcome": "converged", "metrics": numbers, "tags": tags, "sweep": "other"}
+
+    of = study({("a",): [cell("2", "false"), cell("1", "true")]}, {"x": ["a"]})
+    found = provenance(of)
+    assert (found["commits"], found["data"], found["sweeps"]) == (["1", "2"], ["d"], ["other"])
+    assert found["uncommitted_changes"] is True
+    assert found["gpu_hours"] == 0.5
+    assert provenance(one(Cell(0).metrics))["commits"] == []
