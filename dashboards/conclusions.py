@@ -127,7 +127,7 @@ def _same(say: Wording, c: Comparison, inference: Inference) -> Conclusion:
         sure = f"{100 * (1 - inference.miss):.0f} % of cases"
         text += f"; {say.plain(inference.min_effect)} or more would have shown in {sure}"
     elif c.low is not None and c.high is not None:
-        text += f"; up to {say.plain(max(-c.low, c.high))} either way stays possible"
+        text += f"; a difference of {say.plain(max(-c.low, c.high))} stays possible"
     return _made(say, f"{text}.", "not separable", c)
 
 

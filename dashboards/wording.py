@@ -55,7 +55,9 @@ class Wording:
         return f" ({self.metric} {between}, {count} each)"
 
     def signed(self, value: float) -> str:
-        return f"{value:+z.{self.digits}f}{self.unit}"
+        """`+0.012`; what rounds to zero has no sign."""
+        sign = "+" if round(value, self.digits) else ""
+        return f"{value:{sign}z.{self.digits}f}{self.unit}"
 
     def plain(self, value: float | None) -> str:
         return f"{value or 0.0:.{self.digits}f}{self.unit}"
