@@ -136,7 +136,6 @@ class Study:
     aliases: tuple[object, ...] = ()
     cautions: tuple[str, ...] = ()
     reference: str = ""  # where the rows beside ours come from
-    reference_protocol: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)  # of the sweep's own run
     links: Mapping[str, str] = field(default_factory=dict)
 

@@ -17,8 +17,8 @@ from dashboards.wording import LONG, MANY
 from tests.dashboards import made
 
 # By hand: two arms, so that Dunnett's interval is Student's. Baseline 0.200, 0.210, 0.220,
-# `gn` that plus 0.050, 0.051, 0.052: mean +0.051, SD of the differences 0.001, error 0.001 / sqrt(3), and
-# t(2, 0.975) = 4.3027: +-0.00248, so 0.0485 to 0.0535.
+# `gn` that plus 0.050, 0.051, 0.052: mean +0.051, SD of the differences 0.001, error
+# 0.001 / sqrt(3), and t(2, 0.975) = 4.3027: +-0.00248, so 0.0485 to 0.0535.
 BN = [0.200, 0.210, 0.220]
 GN = [0.250, 0.261, 0.272]
 
