@@ -6,35 +6,41 @@ Sentences are plain text with the user's own words in them: who shows them escap
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
+from dashboards.effect_words import effect_conclusions
 from dashboards.inference import Comparison, Inference, compare
 from dashboards.study import FAULTS, Arm, Study
-from dashboards.wording import FAILED, MANY, Wording, did, ends, seed, seeds, share
+from dashboards.wording import (
+    FAILED,
+    MANY,
+    ORDER,
+    Certainty,
+    Conclusion,
+    Wording,
+    did,
+    ends,
+    seed,
+    seeds,
+    share,
+)
 
-Certainty = Literal["established", "failed", "not separable", "open", "single run"]
+if TYPE_CHECKING:
+    from dashboards.effects import Effect
+    from dashboards.interactions import Interaction
 
-ORDER: tuple[Certainty, ...] = ("established", "failed", "not separable", "open", "single run")
-
-
-@dataclass(frozen=True)
-class Conclusion:
-    """`kind`: `arm`, `arms`, `effect` or `claim`. `arms`: the keys of the rows it is about.
-    `deltas`: the differences it speaks of, in its order, in the metric's unit."""
-
-    text: str
-    kind: str
-    arms: tuple[str, ...]
-    metric: str
-    certainty: Certainty
-    deltas: tuple[float, ...] = ()
+__all__ = ["ORDER", "Certainty", "Conclusion", "conclusions"]
 
 
-def conclusions(study: Study, inference: Inference | None = None) -> list[Conclusion]:
+def conclusions(
+    study: Study,
+    inference: Inference | None = None,
+    effects: Iterable[Effect] = (),
+    interactions: Iterable[Interaction] = (),
+) -> list[Conclusion]:
     """What the study says on its target metric. `inference`: every arm against the baseline, where
-    that is made already."""
+    that is made already; `effects` and `interactions` on that metric are told with it."""
     say = Wording(study)
     found = [_failed(say, arm) for arm in study.arms if any(c.outcome in FAILED for c in arm.cells)]
     found += [_without_result(say, arm) for arm in study.arms if _is_fault(arm)]
@@ -47,15 +53,17 @@ def conclusions(study: Study, inference: Inference | None = None) -> list[Conclu
             min_effect=target.min_effect,
         )
         found += _verdicts(say, inference)
+    found += effect_conclusions(study, effects, interactions)
     return sorted(found, key=_importance)
 
 
-def _importance(conclusion: Conclusion) -> tuple[int, float]:
-    """The certain ones first, of these the largest difference; a stable sort keeps the rest in the
-    order of the arms."""
+def _importance(conclusion: Conclusion) -> tuple[int, bool, float]:
+    """The certain ones first, of these axes before arms, and the largest difference; a stable sort
+    keeps the rest in the order of the arms."""
     size = max(map(abs, conclusion.deltas), default=0.0)
     established = conclusion.certainty == "established"
-    return ORDER.index(conclusion.certainty), -size if established else 0.0
+    place = ORDER.index(conclusion.certainty)
+    return place, conclusion.kind != "effect", -size if established else 0.0
 
 
 # ---------------------------------------------------------------- counts
@@ -91,8 +99,14 @@ def _verdicts(say: Wording, inference: Inference) -> list[Conclusion]:
     out = [_claim(say, c, inference) for c in arms if c.verdict in ("better", "worse")]
 
     same = [c for c in arms if c.verdict == "not separable"]
+    possible = [max(-c.low, c.high) for c in same if c.low is not None and c.high is not None]
+    unsure = inference.min_effect is None and possible
     out += _each(same, lambda c: _same(say, c, inference)) or _together(
-        say, same, "not separable", "cannot be told apart from the baseline"
+        say,
+        same,
+        "not separable",
+        "cannot be told apart from the baseline",
+        f"; differences of up to {say.plain(max(possible))} stay possible" if unsure else "",
     )
     waits = [c for c in arms if c.verdict == "open"]
     undecided = [c for c in waits if c.more is not None]
@@ -112,7 +126,7 @@ def _verdicts(say: Wording, inference: Inference) -> list[Conclusion]:
 
 
 def _claim(say: Wording, c: Comparison, inference: Inference) -> Conclusion:
-    text = f"{say.name(c.arm)} is {c.verdict} than the baseline"
+    text = f"{say.name(c.arm)} is {c.verdict} than t{say.name(inference.baseline)[1:]}"
     if c.small:
         text += f" by less than the {say.plain(inference.min_effect)} that matters"
     if c.failed:
@@ -170,11 +184,11 @@ def _each(cs: list[Comparison], of: Callable[[Comparison], Conclusion]) -> list[
 
 
 def _together(
-    say: Wording, cs: list[Comparison], certainty: Certainty, what: str
+    say: Wording, cs: list[Comparison], certainty: Certainty, what: str, more: str = ""
 ) -> list[Conclusion]:
     if not cs:
         return []
-    text = f"{len(cs)} arms {what}{say.range(cs)}: {say.names(c.arm for c in cs)}."
+    text = f"{len(cs)} arms {what}{say.range(cs)}: {say.names(c.arm for c in cs)}{more}."
     return [_made(say, text, certainty, *cs)]
 
 

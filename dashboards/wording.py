@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 from dashboards.inference import Comparison, Inference
 from dashboards.metrics import describe
@@ -12,6 +14,23 @@ from dashboards.study import Arm, Study
 FAILED = ("diverged", "stalled")
 MANY = 5  # arms of which the same is said one by one; more are told in one sentence
 LONG = 60  # characters of a label
+
+Certainty = Literal["established", "failed", "not separable", "open", "single run"]
+
+ORDER: tuple[Certainty, ...] = ("established", "failed", "not separable", "open", "single run")
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """`kind`: `arm`, `arms`, `effect` or `claim`. `arms`: the keys of the rows it is about.
+    `deltas`: the differences it speaks of, in its order, in the metric's unit."""
+
+    text: str
+    kind: str
+    arms: tuple[str, ...]
+    metric: str
+    certainty: Certainty
+    deltas: tuple[float, ...] = ()
 
 
 class Wording:
