@@ -12,9 +12,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from dashboards.conclusions import conclusions
-from dashboards.cost import pareto
-from dashboards.effects import axis_effects, interactions
+from dashboards.cost import at_equal_images, pareto
+from dashboards.effects import axis_effects
+from dashboards.failures import convergence_map, failures
 from dashboards.inference import Comparison, Inference, compare
+from dashboards.interactions import interactions
 from dashboards.metrics import CLASS, Metric, describe, present, undefined
 from dashboards.reference import beside
 from dashboards.study import Arm, Axis, Cell, Study
@@ -46,7 +48,10 @@ def document(
         "comparisons": {name: _inference(found) for name, found in comparisons.items() if found},
         "effects": [asdict(e) for e in axis_effects(study)],
         "interactions": [asdict(i) for i in interactions(study)],
-        "pareto": pareto(study),
+        "convergence": asdict(convergence) if (convergence := convergence_map(study)) else None,
+        "failures": [asdict(f) for f in failures(study)],
+        "pareto": asdict(pareto(study)),
+        "equal_images": asdict(at_equal_images(study, curves)) if curves else None,
         "reference": beside(study),
         "conclusions": [asdict(c) for c in conclusions(study, comparisons.get(study.target.name))],
         "excluded": [dict(e) for e in study.excluded],

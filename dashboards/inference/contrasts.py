@@ -44,12 +44,14 @@ class Contrast:
     """A sum over arms, with `weights` that sum to 0.
 
     `seeds`: in how many of them it is seen; with one nothing is claimed. No weights: it cannot be
-    estimated (yet), but counts as one of its family.
+    estimated (yet), but counts as one of its family. `waits`: more of what it is about will come,
+    beyond the cells of its arms.
     """
 
     name: str
     weights: Mapping[str, float]
     seeds: int
+    waits: bool = False
 
 
 def contrasts(
@@ -89,7 +91,8 @@ def contrasts(
             made = replace(plain, verdict="open", why=NO_NOISE)
         else:
             made = rule.decide(plain, found.difference[j], spreads.errors[j], spreads.dfs[j])
-            if made.verdict == "open" and min_effect is None and not waits(cells, *one.weights):
+            done = not (one.waits or waits(cells, *one.weights))
+            if made.verdict == "open" and min_effect is None and done:
                 made = replace(made, verdict="not separable", more=None)
         out[id(one)] = made
     return tuple(out[id(one)] if one.weights else _plain(one, cells) for one in asked)
@@ -98,6 +101,8 @@ def contrasts(
 def _loads(layout: Layout, family: int) -> tuple[float, ...]:
     """One factor's where the family has them, else none; see above."""
     factor = np.asarray(layout.loads)
+    again = np.abs(np.tril(layout.correlation, -1)).max(1) > 1 - 1e-9  # as in a fraction
+    family -= int(again.sum())
     off = ~np.eye(len(factor), dtype=bool)
     one: Array = np.outer(factor, factor)[off] - layout.correlation[off]
     if len(factor) == family and np.abs(one).max(initial=0.0) < 2e-3:  # loads have three digits

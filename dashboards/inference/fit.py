@@ -77,7 +77,7 @@ def _solved(cells: bytes, shape: tuple[int, int]) -> tuple[Array, Array, Array]:
     model = np.zeros((len(arm), arms + seeds))
     model[np.arange(len(arm)), arm] = 1
     model[np.arange(len(arm)), arms + seed] = 1
-    inverse: Array = np.linalg.pinv(model)
+    inverse = np.linalg.pinv(model).astype(np.float64)
     return model, inverse, np.eye(len(arm)) - model @ inverse
 
 
