@@ -42,8 +42,8 @@ def texts(*args: Any, **more: Any) -> list[str]:
 def test_what_is_better_is_said_with_its_interval_and_seeds() -> None:
     (said,) = told({"bn": BN, "gn": GN})
     assert said.text == (
-        "norm=gn is better than the baseline: mAP +0.051 (95 % interval +0.049 to +0.053, 3 paired"
-        " seeds)."
+        "norm=gn is better than the baseline (norm=bn): mAP +0.051 (95 % interval +0.049 to +0.053,"
+        " 3 paired seeds)."
     )
     assert (said.kind, said.certainty, said.metric) == ("arm", "established", "mAP")
     assert said.arms == ("a1",)
@@ -51,20 +51,25 @@ def test_what_is_better_is_said_with_its_interval_and_seeds() -> None:
 
 
 def test_what_is_worse_and_where_less_is_better() -> None:
-    assert texts({"bn": GN, "gn": BN})[0].startswith("norm=gn is worse than the baseline: mAP -0.0")
+    assert texts({"bn": GN, "gn": BN})[0].startswith(
+        "norm=gn is worse than the baseline (norm=bn): mAP"
+    )
     (said,) = texts({"bn": GN, "gn": BN}, metric="train_hours", goal="min")
-    assert said.startswith("norm=gn is better than the baseline: train_hours -0.051 h (95 %")
+    assert said.startswith("norm=gn is better than the baseline (norm=bn): train_hours -0.051 h")
 
 
 def test_a_small_one_is_called_so() -> None:
     (said,) = texts({"bn": BN, "gn": GN}, min_effect=0.06)
-    assert "is better than the baseline by less than the 0.060 that matters: mAP +0.051" in said
+    assert (
+        "is better than the baseline (norm=bn) by less than the 0.060 that matters: mAP +0.051"
+        in said
+    )
 
 
 def test_where_only_some_seeds_converged_both_are_said() -> None:
     claim, failed = told({"bn": BN, "gn": [*GN[:2], ("diverged", 120)]})
     assert claim.text.startswith(
-        "norm=gn is better than the baseline where it converged (2 of 3 seeds): mAP +0.05"
+        "norm=gn is better than the baseline (norm=bn) where it converged (2 of 3 seeds): mAP"
     )
     assert claim.text.endswith("2 paired seeds).")
     assert failed.text == (
@@ -190,6 +195,8 @@ def test_many_arms_alike_are_one_sentence() -> None:
     turned = {
         name: [b + noise[(k + i) % 3] for k, b in enumerate(BN)] for i, name in enumerate(names)
     }
+    (said,) = told({"bn": BN, **turned})
+    assert re.search(r"; differences of up to 0\.00\d stay possible\.$", said.text)
     (said,) = told({"bn": BN, **turned}, min_effect=0.01)
     assert said.kind == "arms"
     assert said.arms == tuple(f"a{i + 1}" for i in range(MANY + 2))
