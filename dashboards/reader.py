@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 STATES = {"FINISHED": "finished", "KILLED": "interrupted", "FAILED": "failed"}
 """What MLflow's status of a sweep's run means; any other: it is running."""
 
-MARGIN_MS = 3_600_000
-"""A run may be told this much after it ended: clocks differ, and results wait for a dead server."""
+MARGIN_S = 600.0
+"""A run may be told so long after it ended, by the clock of the orchestrator: clocks differ, and
+results wait for a server that is away (from us as well: then the last answer was before that)."""
+
+REST = 20.0
+"""What was deleted is asked so much less often than it takes to answer: MLflow can only list all
+of it."""
 
 PLAN_S = 30.0  # a sweep that starts rewrites its plan a moment after its tags
 WHOLE_S = 6 * 3600.0  # everything is read again: for what no question for news finds
@@ -78,7 +83,7 @@ class Runs:
         self._plans: dict[str, tuple[tuple[object, ...], float, Plan | None]] = {}
         self._deleted: set[str] = set()
         self._within: set[str] = set()
-        self._last_end = 0
+        self._answered = 0.0  # seconds since the epoch
         self._whole = self._checked = self._check_took = 0.0
 
     @property
@@ -92,7 +97,7 @@ class Runs:
     def refresh(self) -> None:
         """Ask for what is new; the first time for everything."""
         within = experiments(self.client, self.store)
-        now = time.monotonic()
+        now, asked = time.monotonic(), time.time()
         if not self._whole or now - self._whole > WHOLE_S:
             self._forget()
             for kind in ("sweep", "cell"):
@@ -100,16 +105,17 @@ class Runs:
             self._whole = now
         else:
             self._news(within)
+        self._check_deleted(within)
         if gone := self._within - set(within):
             self._drop(gone)
-        self._within = set(within)
+        self._within, self._answered = set(within), asked
 
     def _news(self, within: list[str]) -> None:
         open_before = {id for id, a in self._attempts.items() if a.is_open}
         open_before |= {id for id, s in self.sweeps.items() if s.is_open}
         new = [e for e in within if e not in self._within]
         seen: set[str] = set()
-        since = max(0, self._last_end - MARGIN_MS)
+        since = int((self._answered - MARGIN_S) * 1000)
         for query, where in (
             ("attributes.status = 'RUNNING'", within),
             (f"attributes.end_time > {since}", within),
@@ -117,12 +123,11 @@ class Runs:
         ):
             seen |= self._take(search(self.client, self.store, query, where))
         self._ask(open_before - seen, within)
-        self._check_deleted(within)
 
     def _check_deleted(self, within: list[str]) -> None:
         """What a user has deleted or restored in MLflow. Rarely asked where many are."""
         began = time.monotonic()
-        if began - self._checked < 20 * self._check_took:
+        if began - self._checked < REST * self._check_took:
             return
         query = "tags.`run.kind` IS NOT NULL"
         found = search(self.client, self.store, query, within, deleted=True)
@@ -159,7 +164,6 @@ class Runs:
                 self._cells = None
             elif kind == "sweep":
                 self.sweeps[id] = _sweep_run(run)
-            self._last_end = max(self._last_end, run.info.end_time or 0)
         return seen
 
     def _drop(self, experiment_ids: set[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from dashboards.store import LedgerError, Store, find_store, one_line, read_client
 from orchestrator.store import connect
+from tests.dashboards.ledgers import copy_database
 
 PASSWORDS = [
     ("postgresql://me:geheim@db:5432/mlflow", "postgresql://db:5432/mlflow"),
@@ -106,7 +106,8 @@ def test_the_tables_of_an_older_mlflow_are_left_to_its_owner(tmp_path: Path) -> 
     assert read_client(store).search_experiments()
     old = tmp_path / "old"
     (old / "mlruns").mkdir(parents=True)
-    shutil.copy(store.embedded, old / "mlruns" / "mlflow.db")
+    copy_database(store.embedded, old / "mlruns" / "mlflow.db")
+    assert read_client(find_store(old)).search_experiments()
     with sqlite3.connect(old / "mlruns" / "mlflow.db") as database:
         database.execute("drop table logged_model_tags")
     with pytest.raises(LedgerError, match=r"made by an older MLflow; .* mlflow db upgrade sqlite:"):
