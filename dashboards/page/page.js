@@ -1,0 +1,136 @@
+// The page of one sweep: its sections, drawn again when a control is used or new data come.
+
+const view = {
+  smooth: true,
+  openedEffects: new Set(),
+  curve: null,
+  colour: null,
+  hiddenArms: new Set(),
+  hiddenSeeds: new Set(),
+  row: null,
+  column: null,
+};
+
+// id, heading, and what is in it: (redraw, node) => nodes, or nothing to leave the section out
+const SECTIONS = [
+  ["conclusions", "Conclusions", drawConclusions],
+  ["table", "Arms", drawArms],
+  ["effects", "Axes", drawEffects],
+  ["convergence", "Convergence", drawMap],
+  ["curves", "Curves", drawCurves],
+  ["cost", "Cost", drawCost],
+  ["failures", "Failures", drawFailures],
+  ["reference", "Beside the reference", drawReference],
+  ["all", "All metrics", drawAll],
+  ["remarks", "Remarks", drawRemarks],
+  ["provenance", "Provenance", drawProvenance],
+];
+
+function drawSweep(found) {
+  doc = {
+    ...found,
+    curves: Object.keys(found.curves).length ? found.curves : (doc || found).curves,
+  };
+  if (!doc.metrics.some((metric) => metric.name === state.metric)) state.metric = doc.target.name;
+  const main = document.getElementById("main");
+  if (!document.getElementById("head")) {
+    const shells = SECTIONS.map(([id, title]) =>
+      el(
+        "section",
+        { id, "aria-labelledby": `${id}-title` },
+        el("h2", { id: `${id}-title` }, title),
+        el("div", { class: "content" }),
+      ),
+    );
+    main.replaceChildren(el("header", { id: "head" }), ...shells);
+    addEventListener("click", follow);
+    addEventListener("resize", () => keepingFocus(() => drawOnly("curves", "cost")));
+    addEventListener("beforeprint", () => printed(true));
+    addEventListener("afterprint", () => printed(false));
+  }
+  keepingFocus(() => {
+    drawOnly(...SECTIONS.map(([id]) => id));
+    document.getElementById("head").replaceChildren(...header()); // with links to what there is
+  });
+}
+
+function drawCurvesOf(curves) {
+  doc.curves = curves;
+  keepingFocus(() => {
+    drawOnly("curves");
+    document.getElementById("head").replaceChildren(...header());
+  });
+}
+
+function drawOnly(...ids) {
+  for (const [id, , draw] of SECTIONS.filter(([name]) => ids.includes(name))) {
+    const node = document.getElementById(id);
+    const content = node.querySelector(".content");
+    const also = id === "table" ? ["curves"] : []; // curves are of the arms that pass its filters
+    const redraw = () => keepingFocus(() => drawOnly(id, ...also));
+    const made = [draw(redraw, content)].flat(2).filter(Boolean);
+    node.hidden = !made.length;
+    if (
+      made.length !== content.childNodes.length ||
+      made.some((part, i) => part !== content.childNodes[i])
+    )
+      content.replaceChildren(...made);
+  }
+}
+
+// What had the focus, how far it was scrolled, and which details were open stay as they were.
+function keepingFocus(draw) {
+  const active = document.activeElement;
+  const at = active && active.id;
+  const isSearch = active instanceof HTMLInputElement && active.type === "search";
+  const caret = isSearch ? active.selectionStart : null;
+  const scrolled = [...document.querySelectorAll(".scroll")].map((node) => [
+    node.querySelector("table").id,
+    node.scrollLeft,
+  ]);
+  const opened = openDetails();
+  draw();
+  openDetails(opened);
+  for (const [id, left] of scrolled) {
+    const table = left && document.getElementById(id);
+    if (table) table.parentElement.scrollLeft = left;
+  }
+  const again = at && document.getElementById(at);
+  if (!again || again === document.activeElement) return;
+  again.focus({ preventScroll: true });
+  if (caret !== null) again.setSelectionRange(caret, caret);
+}
+
+// Which details are open, by id; given such a map, it is restored.
+function openDetails(wanted) {
+  const found = [...document.querySelectorAll("details[id]")];
+  if (wanted) for (const node of found) node.open = wanted.get(node.id) ?? node.open;
+  return new Map(found.map((node) => [node.id, node.open]));
+}
+
+// On paper there are all rows, whatever the filters are, and nothing is folded.
+function printed(now) {
+  if (now) view.unprinted = openDetails();
+  state.printing = now;
+  drawOnly(...SECTIONS.map(([id]) => id));
+  if (now) for (const node of document.querySelectorAll("details")) node.open = true;
+  else openDetails(view.unprinted);
+}
+
+// A link to an arm opens its row, whatever the filters are.
+function follow(event) {
+  const anchor = event.target.closest?.("a[href^='#']");
+  if (!anchor || !doc) return;
+  const id = anchor.getAttribute("href").slice(1);
+  event.preventDefault();
+  if (id.startsWith("arms-") && !document.getElementById(id)) {
+    clearFilters();
+    drawOnly("table");
+  }
+  const node = document.getElementById(id);
+  if (!node) return;
+  if (node.matches("details")) node.open = true;
+  node.scrollIntoView({ block: "center" });
+  if (!node.matches("[tabindex],summary")) node.tabIndex = -1;
+  node.focus({ preventScroll: true });
+}
