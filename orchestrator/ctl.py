@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cli import EXIT_MISTAKE, add_sweep_arguments, answered, print_text
-from orchestrator.control import COMMANDS, append, control_file, matching, read_lines
+from orchestrator.control import COMMANDS, matching
+from orchestrator.control_file import append, control_file, read_lines
 from orchestrator.expand import expansion
 from orchestrator.provenance import owner_of
 from orchestrator.spec import SweepError, load_sweep

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.attempts import Attempt, Records, deciding
-from orchestrator.control import state_of
+from orchestrator.control_file import state_of
 from orchestrator.eta import Estimate, Work, time_left
 from orchestrator.plan import Plan, Planned, with_further_seeds
 from orchestrator.provenance import owner_of

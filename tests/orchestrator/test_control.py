@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from orchestrator import ctl
-from orchestrator.control import Control, append, control_file, read_lines, state_of
+from orchestrator.control import Control
+from orchestrator.control_file import append, control_file, read_lines, state_of
 from orchestrator.make_plan import make_plan
 from orchestrator.plan import Plan
 
@@ -304,7 +305,7 @@ def test_lines_of_many_writers_do_not_mix(folder: Path, plan: Plan) -> None:
     write = """
 import sys
 from pathlib import Path
-from orchestrator.control import append
+from orchestrator.control_file import append
 for number in range(100):
     line = {"command": "pause", "to": sys.argv[2], "id": f"{sys.argv[3]}-{number}", "by": "x" * 90}
     append(Path(sys.argv[1]), line)
