@@ -35,6 +35,8 @@ def document(
     for one of them soon: each takes a while where arms are many."""
     metrics = shown_metrics(study)
     comparisons = {m.name: inferred(study, m) for m in metrics if _in(compared, m.name)}
+    decides = comparisons.get(study.target.name)
+    effects, crossed = axis_effects(study), interactions(study)
     whole = {
         "schema": SCHEMA,
         "sweep": _sweep(study),
@@ -46,14 +48,14 @@ def document(
         "arms": [_arm(arm, metrics) for arm in study.arms],
         "cells": [_cell(arm, cell) for arm in study.arms for cell in arm.cells],
         "comparisons": {name: _inference(found) for name, found in comparisons.items() if found},
-        "effects": [asdict(e) for e in axis_effects(study)],
-        "interactions": [asdict(i) for i in interactions(study)],
+        "effects": [asdict(e) for e in effects],
+        "interactions": [asdict(i) for i in crossed],
         "convergence": asdict(convergence) if (convergence := convergence_map(study)) else None,
         "failures": [asdict(f) for f in failures(study)],
         "pareto": asdict(pareto(study)),
         "equal_images": asdict(at_equal_images(study, curves)) if curves else None,
         "reference": beside(study),
-        "conclusions": [asdict(c) for c in conclusions(study, comparisons.get(study.target.name))],
+        "conclusions": [asdict(c) for c in conclusions(study, decides, effects, crossed)],
         "excluded": [dict(e) for e in study.excluded],
         "aliases": list(study.aliases),
         "cautions": list(study.cautions),
