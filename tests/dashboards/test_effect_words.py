@@ -1,4 +1,4 @@
-"""What is said of axes: over all pairs of arms, failures among them, and what depends on another."""
+"""What is said of axes: over all pairs of arms, failures among them, and of interactions."""
 
 from __future__ import annotations
 
