@@ -7,6 +7,7 @@ learning it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import uuid
@@ -41,6 +42,8 @@ from orchestrator.views import save_views
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+REPORT = "report.html"  # an artifact of the sweep's run, see orchestrator.publish
 
 __all__ = ["SETTLED", "CellInfo", "Ledger", "LedgerError", "OpenAttempt", "Settled", "open_ledger"]
 
@@ -153,18 +156,22 @@ class Ledger:
             "sweep.name": self.name,
             "sweep.variant": variant or "default",
             "sweep.arguments": cut(arguments, 5000),
-            "mlflow.note.content": cut(note, 7900),
+            "sweep.sha256": hashlib.sha256(spec_text.encode()).hexdigest(),
         }
         tags |= code_tags() | process_tags()
         try:
             run_id = open_sweep_run(self._live, self.experiment_id, self.name, tags)
+            # within MLflow's page; links first, as it folds a note after some lines
+            page = f"#/experiments/{self.experiment_id}/runs/{run_id}/artifacts/{REPORT}"
+            link = f"[Report]({page}): the table with its intervals, curves, failures."
+            self._live.set_tag(run_id, "mlflow.note.content", f"{link}\n\n{cut(note, 7500)}")
         except Exception as error:
             raise LedgerError(unreachable(self.store, error)) from error
         texts = {"sweep.yaml": spec_text, "plan.json": json.dumps(plan, indent=2)}
         if diff := code_diff():  # a later start may have another: cells name theirs (`git.diff`)
             name = f"diffs/{diff_id(diff)}.diff"
             texts |= {"code.diff": diff, name: diff}
-        self._write(run_id, texts)
+        self.write(run_id, texts)
         try:
             save_views(self._live, self.experiment_id, self._axes)
         except Exception as error:  # not a public format: no sweep fails for it
@@ -180,12 +187,20 @@ class Ledger:
         if not self.flush():
             return False
         try:
-            self._write(run_id, artifacts)
+            self.write(run_id, artifacts)
             self._live.set_terminated(run_id, status)
         except Exception as error:
             self._warn(f"the sweep's run in MLflow was not closed: {one_line(error)}")
             return False
         return True
+
+    def write(self, run_id: str, texts: Mapping[str, str]) -> None:
+        """Store texts as artifacts by file name; what MLflow does not take is said."""
+        for name, text in texts.items():
+            try:
+                self._live.log_text(run_id, text, name)
+            except Exception as error:
+                self._warn(f"{name} was not stored in MLflow: {one_line(error)}")
 
     # ------------------------------------------------------------ cells
 
@@ -316,13 +331,6 @@ class Ledger:
     def _cells(self, condition: str = "", deleted: bool = False) -> Iterator[Run]:
         if self._client:
             yield from search_cells(self._client, self.store, condition, deleted)
-
-    def _write(self, run_id: str, texts: Mapping[str, str]) -> None:
-        for name, text in texts.items():
-            try:
-                self._live.log_text(run_id, text, name)
-            except Exception as error:
-                self._warn(f"{name} was not stored in MLflow: {one_line(error)}")
 
     def _store_config(self, run_id: str, config: str) -> None:
         self._store(

@@ -25,10 +25,12 @@ from orchestrator.notify import event_of, notifying
 from orchestrator.outlook import ask_first
 from orchestrator.plan import Plan, with_further_seeds
 from orchestrator.preflight import check_effects
+from orchestrator.publish import publish
 from orchestrator.recorder import Recorder
 from orchestrator.recovery import close_orphans, store_unrecorded
 from orchestrator.training import Ended, train
 
+MOST = 6  # conclusions on the terminal; the report has them all
 PATIENCE_S, EVERY_S = 600, 5  # with a ledger that is away between two stages
 
 
@@ -62,6 +64,10 @@ def start_sweep(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: Co
         ending.event = event_of(ended.is_whole, ended.stopped, ended.aborted)
         ending.reason = ended.aborted
     print_text(ended.recorder.report())
+    if ended.recorder.stored and not plan.is_tuning:
+        root = plan.folder.parents[1]
+        for conclusion in publish(ledger, ended.recorder.sweep_run, root, say)[:MOST]:
+            print_text(f"- {conclusion}")
     if ended.aborted:
         say(ended.aborted)
     if ended.stopped == "drained" and not ended.is_whole:

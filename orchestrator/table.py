@@ -214,11 +214,12 @@ def _notes(
         notes.append("; ".join(used))
     fewest = min((len(cells) for cells in arms.values()), default=0)
     if 0 < fewest < 3 and not judged:
-        seeds = "one seed" if fewest == 1 else f"{fewest} seeds"
-        notes.append(
-            f"caution: with {seeds} per arm no difference here is established; it takes about six "
-            "paired seeds to test one at the 5 % level, so read this as where to look next"
+        what = (
+            "one seed per arm nothing can be claimed"
+            if fewest == 1
+            else f"{fewest} seeds per arm only large differences can be told from noise"
         )
+        notes.append(f"caution: with {what}; python -m dashboards.report has the intervals")
     notes.append(totals(rows))
     return notes
 

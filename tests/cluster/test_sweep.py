@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import signal
 import urllib.parse
 import urllib.request
@@ -62,8 +64,9 @@ def test_a_sweep_is_run_recorded_and_not_run_again(
     assert sweep.info.status == "FINISHED"
     client = place.client()
     stored = {f.path for f in client.list_artifacts(sweep.info.run_id)}
-    assert stored >= {"sweep.yaml", "plan.json", "table.md", "table.csv"}
+    assert stored >= {"sweep.yaml", "plan.json", "table.md", "table.csv", "report.html"}
     runs = place.cells()
+    _check_report(place, sweep.info.run_id)
     assert sorted(r.data.tags["cell.label"] for r in runs) == [
         f"norm={norm} batch_per_gpu={batch} seed=0" for norm in ("bn", "gn") for batch in (1, 2)
     ]
@@ -103,6 +106,25 @@ def test_a_sweep_is_run_recorded_and_not_run_again(
     assert [r.info.run_id for r in now[:4]] == [r.info.run_id for r in runs]
     assert {r.data.tags["axis.batch_per_gpu"] for r in now[4:]} == {"3"}
     assert len(now) == 6
+
+
+def _check_report(place: Workplace, run_id: str) -> None:
+    """The page has what MLflow has, as a finished sweep, and its note leads to it."""
+    client = place.client()
+    page = Path(client.download_artifacts(run_id, "report.html", str(place.folder))).read_text()
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page)
+    assert found
+    document = json.loads(found.group(1))["document"]
+    assert document["sweep"]["state"] == "finished"
+    assert document["provenance"]["sweep_sha256"] == hashlib.sha256(
+        (place.folder / "sweep.yaml").read_bytes()
+    ).hexdigest()
+    assert {c["run_id"]: c["metrics"]["mAP"] for c in document["cells"]} == {
+        run.info.run_id: run.data.metrics["mAP"] for run in place.cells()
+    }
+    note = client.get_run(run_id).data.tags["mlflow.note.content"]
+    assert note.startswith("[Report](#/experiments/")
+    assert f"/runs/{run_id}/artifacts/report.html)" in note
 
 
 def _check_cell(

@@ -66,13 +66,16 @@ def test_a_dry_run_shows_the_cells_and_makes_nothing(folder: Path) -> None:
     done = run(folder, "--dry-run", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     plan = json.loads(done.stdout)
-    first = ["sweep", "question", "baseline", "cells", "reference", "reference_protocol"]
+    first = ["sweep", "question", "baseline", "axes", "metric", "cells"]
+    first += ["reference", "reference_protocol"]
     design = ["blocks", "excluded", "aliases", "cautions", "failure"]
     ahead = ["reconcile", "forecast", "out_of_memory", "budget"]
     assert list(plan) == [*first, *design, *ahead]
     assert plan["sweep"] == "small"
     assert plan["question"] == "Is it?"
     assert plan["baseline"] == {"norm": "bn", "batch": 1}
+    assert plan["axes"] == {"norm": ["bn", "gn"], "batch": [1, 4]}
+    assert plan["metric"] == {"name": "mAP", "goal": "max", "min_effect": None}
     # seed by seed, within a seed in the order of the axes
     assert [(c["seed"], c["axes"]["norm"], c["axes"]["batch"]) for c in plan["cells"]] == [
         (seed, norm, batch) for seed in (0, 1) for norm in ("bn", "gn") for batch in (1, 4)
