@@ -155,10 +155,15 @@ def _check_place(path: Path | None) -> None:
     """Before MLflow is read, which takes a while."""
     if path is None:
         return
-    if path.is_dir():
+    folder = path.absolute().parent
+    try:
+        is_folder, has_place = path.is_dir(), folder.is_dir()
+    except OSError as error:  # a name that is too long
+        raise ReportError(f"--out {path}: {error.strerror}") from error
+    if is_folder:
         raise ReportError(f"--out {path}: is a folder; give the name of a file in it")
-    if not path.absolute().parent.is_dir():
-        raise ReportError(f"--out {path}: there is no folder {path.absolute().parent}")
+    if not has_place:
+        raise ReportError(f"--out {path}: there is no folder {folder}")
 
 
 def _print(text: str) -> None:

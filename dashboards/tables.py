@@ -287,7 +287,7 @@ def _short(text: str) -> str:
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 3, 0.5)
+    near = difflib.get_close_matches(name, list(known), 3, 0.6)
     hint = f"did you mean {' or '.join(map(plain, near))}?" if near else ""
     choices = f"there are {', '.join(map(plain, known))}"
     return f"no numbers of a metric {plain(name)!r}; {hint or choices}"
