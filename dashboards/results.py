@@ -53,6 +53,7 @@ class Reader:
     def __init__(self, root: Path | None = None) -> None:
         self._runs = Runs(root)
         self._curves = Curves()
+        self._studies: dict[str, Study] = {}
         self._lock = threading.Lock()
         self._asked = -math.inf
 
@@ -65,11 +66,15 @@ class Reader:
 
     def study(self, name: str, variant: str | None = None) -> Study:
         """The sweep `name`, which may be its YAML file as well. `variant`: the beginning of one of
-        its variants or of its run's id (default: the one that was last at work)."""
+        its variants or of its run's id (default: the one that was last at work). As long as nothing
+        has changed it is the same object, so that what is made of it can be kept."""
         wanted = sweep_name(name)
         with self._lock:
             self._refresh()
-            return _study(self._runs, _chosen(self._runs, wanted, variant))
+            found = _study(self._runs, _chosen(self._runs, wanted, variant))
+            if self._studies.get(found.run_id) != found:
+                self._studies[found.run_id] = found
+            return self._studies[found.run_id]
 
     def curves(
         self, study: Study, keys: Sequence[str] | None = None
@@ -241,6 +246,8 @@ def _cell(runs: Runs, sweep: SweepRun, planned: Planned) -> Cell:
     known = runs.cell(planned.id, sweep.state) if planned.id else None
     if known is None:
         return Cell(planned.seed, id=planned.id, label=planned.label, gpus=planned.gpus)
+    if (known.seed, known.label) == (planned.seed, planned.label):
+        return known
     return replace(known, seed=planned.seed, label=planned.label)
 
 

@@ -81,7 +81,8 @@ def deciding(attempts: Iterable[Attempt]) -> Cell:
     There is at least one."""
     newest = sorted(attempts, key=lambda a: (a.start_ms, a.number), reverse=True)
     says = next((a for a in newest if a.cell.settled), newest[0])
-    return replace(says.cell, attempts=max(len(newest), *(a.number for a in newest)))
+    count = max(len(newest), *(a.number for a in newest))
+    return says.cell if says.cell.attempts == count else replace(says.cell, attempts=count)
 
 
 def unheard(attempt: Attempt) -> Attempt:

@@ -482,7 +482,7 @@ def test_what_has_ended_is_asked_for_once(root: Path) -> None:
     before = watch.study("small")
     assert counted.runs == 11  # ten cells, one sweep
     counted.runs = 0
-    assert watch.study("small") == before
+    assert watch.study("small") is before
     assert counted.runs == 1  # the sweep, which runs
     handle = start.begin(10)
     start.ledger.finish(handle, "stalled")

@@ -16,17 +16,19 @@ def free_port():
 
 
 class Server:
-    """A real `mlflow server` on a free port; `kill` is SIGKILL to it and its worker."""
+    """A real `mlflow server` on a free port, over the database `backend` (default: a file in
+    `folder`); `kill` is SIGKILL to it and its worker."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, backend=""):
         self.folder, self.port = folder, free_port()
+        self.backend = backend or f"sqlite:///{folder}/server.db"
         self.uri = f"http://127.0.0.1:{self.port}"
         self.start()
 
     def start(self):
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
         command += ["--port", str(self.port), "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
+        command += ["--backend-store-uri", self.backend]
         command += ["--artifacts-destination", str(self.folder / "files")]
         environment = {
             **os.environ,
