@@ -15,7 +15,7 @@ from dashboards.conclusions import conclusions
 from dashboards.cost import at_equal_images, pareto
 from dashboards.effects import axis_effects
 from dashboards.failures import convergence_map, failures
-from dashboards.inference import Comparison, Inference, compare
+from dashboards.inference import LEVEL, MISS, Comparison, Inference, compare, look_levels
 from dashboards.interactions import interactions
 from dashboards.metrics import CLASS, Metric, describe, present, undefined
 from dashboards.reference import beside
@@ -42,6 +42,7 @@ def document(
         "sweep": _sweep(study),
         "target": asdict(study.target),
         "seeds": sorted({cell.seed for cell in study.cells}),
+        "looks": list(study.looks),
         "axes": [_axis(axis) for axis in study.axes],
         "metrics": [asdict(metric) for metric in metrics],
         "baseline": study.baseline,
@@ -82,16 +83,21 @@ def shown_metrics(study: Study) -> list[Metric]:
 
 def inferred(study: Study, metric: Metric) -> Inference | None:
     """Every arm against the baseline on one metric; None for a study without a baseline, or whose
-    baseline has no cells."""
+    baseline has no cells. Where arms are looked at again and again as seeds are added, the interval
+    is wide enough to hold at all looks at once, and `level` and `miss` are those of all looks."""
     if study.baseline is None or not study.arm(study.baseline).cells:
         return None
     is_target = metric.name == study.target.name
-    return compare(
+    levels = look_levels(max(len(study.arms) - 1, 1), study.looks)
+    found = compare(
         study.observations(metric.name),
         study.baseline,
         goal=_goal(study) if is_target else metric.goal,
         min_effect=study.target.min_effect if is_target else None,
+        level=levels.level,
+        miss=levels.miss,
     )
+    return replace(found, level=LEVEL, miss=MISS)
 
 
 def provenance(study: Study) -> dict[str, Any]:

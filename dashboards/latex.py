@@ -49,7 +49,7 @@ def to_latex(table: Table) -> str:
     lines = [
         *_preamble(table),
         r"\begin{table}",
-        r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{caption}}}",
         rf"\label{{tab:{_label(table.title)}}}",
         rf"\begin{{tabular}}{{{layout}}}",

@@ -43,6 +43,7 @@ class Plan:
     excluded: tuple[Mapping[str, object], ...] = ()
     aliases: tuple[object, ...] = ()
     cautions: tuple[str, ...] = ()
+    looks: tuple[int, ...] = ()  # see `dashboards.study.Study`
 
 
 def read_plan(text: str | None) -> Plan | None:
@@ -103,6 +104,7 @@ def _plan(data: Any) -> Plan:
         tuple(dict(e) for e in data.get("excluded") or []),
         tuple(data.get("aliases") or []),
         tuple(map(str, data.get("cautions") or [])),
+        _looks(data.get("further") or {}, {c.seed for c in cells}),
     )
 
 
@@ -118,6 +120,13 @@ def _further(cells: Iterable[Mapping[str, Any]], arms: Mapping[str, Levels]) -> 
         label, seed = str(cell["label"]), int(cell["seed"])
         if cell["id"] and (levels := arms.get(arm_label(label, seed))):
             yield Planned(str(cell["id"]), label, seed, levels)
+
+
+def _looks(further: Mapping[str, Any], seeds: set[int]) -> tuple[int, ...]:
+    """A plan that was written at the end holds further seeds among its cells."""
+    more, by = further.get("seeds") or [], int(further.get("by") or 1)
+    first = len(seeds - set(more))
+    return (*range(first, first + len(more), by), first + len(more)) if more else ()
 
 
 def _levels(axes: Mapping[str, Any], names: Iterable[str]) -> Levels:

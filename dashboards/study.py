@@ -138,6 +138,8 @@ class Study:
     reference: str = ""  # where the rows beside ours come from
     tags: Mapping[str, str] = field(default_factory=dict)  # of the sweep's own run
     links: Mapping[str, str] = field(default_factory=dict)
+    # seeds of an arm at each look at its verdict, where more are run while it is open
+    looks: tuple[int, ...] = ()
 
     def arm(self, key: str) -> Arm:
         return self._by_key[key]

@@ -243,6 +243,12 @@ def _how_compared(document: Document, compared: Mapping[str, Any]) -> Iterable[s
             f"most {_percent(compared['miss'])} of cases"
         )
     yield rates
+    if document["looks"]:
+        looks = ", ".join(map(str, document["looks"]))
+        yield (
+            "arms get more seeds while their verdict is open, which is looked at with "
+            f"{looks} seeds: intervals and rates hold for all looks together"
+        )
 
 
 def _percent(share: float) -> str:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from dashboards.document import document, provenance, shown_metrics
+from dashboards.inference import look_levels
+from dashboards.plans import read_plan
 from dashboards.study import Cell, Study
+from dashboards.tables import ablation_table
+from tests.dashboards.ledgers import plan_of
 from tests.dashboards.made import Seed, study
 
 INFINITE = sys.float_info.max  # as MLflow keeps it
@@ -92,6 +99,42 @@ def test_only_the_target_has_a_smallest_difference_that_matters() -> None:
     of = study({("a",): cells, ("b",): cells}, {"x": ["a", "b"]}, ["a"], min_effect=0.01)
     found = document(of)["comparisons"]
     assert (found["mAP"]["min_effect"], found["AP50"]["min_effect"]) == (0.01, None)
+
+
+def test_looking_again_and_again_is_allowed_for() -> None:
+    """Three looks: the interval is that of the nominal level for which all three hold at once."""
+    arms: dict[tuple[str, ...], list[Seed]] = {
+        ("a",): [0.30, 0.32, 0.31, 0.33],
+        ("b",): [0.33, 0.34, 0.35, 0.36],
+    }
+    once = study(arms, {"x": ["a", "b"]}, ["a"])
+    often = replace(once, looks=(2, 3, 4))
+    one, many = (document(of)["comparisons"]["mAP"] for of in (once, often))
+    # differences 0.03, 0.02, 0.04, 0.03: mean 0.03, SD 0.0081650, error 0.0040825
+    level = look_levels(1, (2, 3, 4)).level
+    assert level < 0.05
+    half = stats.t.ppf(1 - level / 2, 3) * 0.0040825
+    assert many["arms"]["a1"]["low"] == pytest.approx(0.03 - half, abs=1e-5)
+    assert one["arms"]["a1"]["low"] == pytest.approx(0.03 - 3.1824 * 0.0040825, abs=1e-5)
+    assert (one["level"], many["level"], many["miss"]) == (0.05, 0.05, 0.1)
+    remarks = ablation_table(document(often)).remarks
+    assert any("looked at with 2, 3, 4 seeds" in text for text in remarks)
+
+
+def test_looks_are_those_of_the_plan(tmp_path: Path) -> None:
+    for listed, by, looks in ([0, 1], 2, (2, 4, 5)), ([3], 1, (1, 2, 3, 4, 5)):
+        seeds = {"list": listed, "extend_to": 5, "extend_by": by}
+        plan = plan_of(tmp_path, seeds=seeds)
+        read = read_plan(json.dumps(plan.to_json()))
+        assert read is not None
+        assert read.looks == plan.sweep.replicates.looks == looks
+        whole = plan.extended(plan.more[:4])  # as the plan is written at the end
+        read = read_plan(json.dumps(whole.to_json()))
+        assert read is not None
+        assert read.looks == looks
+    read = read_plan(json.dumps(plan_of(tmp_path).to_json()))
+    assert read is not None
+    assert read.looks == ()
 
 
 def test_provenance_is_of_all_cells() -> None:
