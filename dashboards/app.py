@@ -105,7 +105,7 @@ class _Pages:
 
     def curves_data(self, request: Request) -> Response:
         name, variant = _asked(request)
-        self._check(name)
+        self._check(name, variant)
 
         def read() -> dict[str, Any]:
             return dict(self._reader.curves(self._reader.study(name, variant)))
@@ -116,7 +116,7 @@ class _Pages:
         return self._kept.get("sweeps", lambda: listed(self._reader.studies()))
 
     def _sweep(self, name: str, variant: str | None, metric: str) -> Read:
-        self._check(name)
+        self._check(name, variant)
 
         def read() -> dict[str, Any]:
             study = self._reader.study(name, variant)
@@ -124,12 +124,16 @@ class _Pages:
 
         return self._kept.get(("sweep", name, variant, metric), read)
 
-    def _check(self, name: str) -> None:
-        known = {sweep["name"] for sweep in self._list().data}
-        if name not in known:
-            raise UnknownSweep(
-                f"No sweep {name!r} is on record here; there are {len(known)} others."
-            )
+    def _check(self, name: str, variant: str | None) -> None:
+        sweeps = self._list().data
+        of_name = [sweep for sweep in sweeps if sweep["name"] == name]
+        if not of_name:
+            raise UnknownSweep(f"No sweep {name!r} is on record here ({len(sweeps)} others are).")
+        if variant and not any(
+            sweep["variant"].startswith(variant) or sweep["run_id"] == variant for sweep in of_name
+        ):
+            have = ", ".join(sorted({sweep["variant"] for sweep in of_name}))
+            raise UnknownSweep(f"The sweep {name!r} has no variant {variant!r}; it has {have}.")
 
 
 def listed(sweeps: Iterable[Listed]) -> list[dict[str, Any]]:

@@ -1,7 +1,13 @@
 // What the page is made of and what of it is shown: the document, the filters and the metric.
 
 let doc; // the JSON document
-const state = { metric: null, text: "", levels: {}, opened: new Set(), printing: false };
+const state = {
+  metric: null,
+  text: "",
+  levels: Object.create(null),
+  opened: new Set(),
+  printing: false,
+};
 
 const metricOf = (name) => doc.metrics.find((metric) => metric.name === name) || doc.metrics[0];
 const armOf = (key) => doc.arms.find((arm) => arm.key === key);
@@ -71,7 +77,7 @@ function armRows() {
 function passes(row) {
   if (state.printing) return true;
   const levels = Object.entries(state.levels).every(
-    ([axis, level]) => level === "" || row.arm.levels[axis] === level,
+    ([axis, level]) => row.arm.levels[axis] === level,
   );
   return (
     levels &&
@@ -126,10 +132,11 @@ function toolbar(redraw) {
       choice(
         `level-${axis.name}`,
         axis.name,
-        [["", "all"], ...axis.levels.map((level) => [level, level])],
-        state.levels[axis.name] || "",
+        [["", "all"], ...axis.levels.map((level, i) => [`#${i}`, level])],
+        `#${axis.levels.indexOf(state.levels[axis.name])}`,
         (value) => {
-          state.levels[axis.name] = value;
+          state.levels[axis.name] = axis.levels[Number(value.slice(1))];
+          if (!value) delete state.levels[axis.name];
           redraw();
         },
       ),
@@ -148,12 +155,12 @@ function toolbar(redraw) {
     "Clear filters",
   );
   return [
-    el("label", { class: "field", for: "metric" }, el("span", {}, "Metric"), metric),
-    el("label", { class: "field", for: "find" }, el("span", {}, "Find"), find),
+    field("metric", "Metric", metric),
+    field("find", "Find", find),
     many
       ? el(
           "details",
-          { class: "more" },
+          { id: "levels", class: "more" },
           el("summary", {}, "Levels"),
           el("div", { class: "controls" }, levels),
         )
@@ -164,6 +171,6 @@ function toolbar(redraw) {
 
 function clearFilters() {
   state.text = "";
-  state.levels = {};
+  state.levels = Object.create(null);
   state.cleared = true; // so that the controls show it
 }

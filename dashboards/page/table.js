@@ -136,7 +136,11 @@ function choice(id, label, options, chosen, change) {
     el("option", { value, selected: value === chosen }, text),
   );
   const select = el("select", { id, change: (event) => change(event.target.value) }, entries);
-  return el("label", { class: "field", for: id }, el("span", {}, label), select);
+  return field(id, label, select);
+}
+
+function field(id, label, control) {
+  return el("div", { class: "field" }, el("label", { for: id, title: label }, label), control);
 }
 
 function tick(id, label, checked, change, ...before) {

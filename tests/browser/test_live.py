@@ -1,0 +1,107 @@
+"""The live application over a real store, in a real browser: it follows a sweep while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dashboards.ledgers import Start, empty_store, plan_of
+from tests.dashboards.test_serve import broken, served
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("live")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        return empty_store(folder / "tables", folder / "project")
+
+
+@pytest.fixture(scope="module")
+def start(root: Path) -> Start:
+    """A sweep of 12 cells, AP50 of 3 norms x 2 batches x 2 seeds, of which 2 have a result."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        begun = Start(root, plan_of(root))
+        begun.train(0, 0.31)
+        begun.train(1, "diverged", reason="loss is NaN", step=40)
+    return begun
+
+
+@pytest.fixture(scope="module")
+def address(root: Path, start: Start) -> Iterator[str]:
+    with served(root, "--refresh", "0.5") as (found, _):
+        yield found
+
+
+def test_a_running_sweep_is_followed_and_what_a_reader_has_set_stays(
+    open_page: Open, address: str, start: Start
+) -> None:
+    page = open_page(address)
+    page.get_by_role("link", name="small").click()
+    page.wait_for_selector("#arms")
+    settled = page.locator("#head .facts dd", has_text="of 12 settled")
+    settled.wait_for()
+    assert "2 of 12 settled" in settled.inner_text()
+    page.select_option("#level-norm", "gn")
+    page.click("#arms-by-settled")
+    page.fill("#find", "batch")
+    page.locator("#arms-open-a0").click()
+    page.focus("#find")
+    page.evaluate("scrollTo(0, 300)")
+    before = page.evaluate("[scrollY, document.getElementById('find').selectionStart]")
+    start.train(6, 0.33)
+    page.get_by_text("3 of 12 settled").wait_for()
+    rows = page.locator("#arms > tbody > tr:not(.detail)")
+    assert [row.get_attribute("id") for row in rows.all()] == ["arms-a0", "arms-a1"]
+    assert page.locator("#arms th[data-key=settled]").get_attribute("aria-sort") == "descending"
+    assert page.locator("#cells-a0 tbody tr").count() == 2
+    assert page.evaluate("document.activeElement.id") == "find"
+    now = page.evaluate("[scrollY, document.getElementById('find').selectionStart]")
+    assert now == before
+
+
+def test_another_metric_is_asked_for_when_it_is_chosen(
+    open_page: Open, address: str, start: Start
+) -> None:
+    page = open_page(f"{address}sweep/small")
+    page.select_option("#metric", "mAP")
+    page.get_by_text("claims here are hints").wait_for()
+    assert page.get_by_text("No differences on mAP yet").count() == 0
+
+
+def test_a_store_that_does_not_answer_leaves_the_data_on_the_screen(
+    open_page: Open, address: str, root: Path, start: Start
+) -> None:
+    page = open_page(f"{address}sweep/small")
+    rows = page.locator("#arms > tbody > tr").count()
+    assert rows == 6
+    with broken(root):
+        page.locator("#banner.stale").wait_for()
+        told = page.inner_text("#banner")
+        assert "as of 20" in told
+        assert "not up to date: " in told
+        assert page.locator("#arms > tbody > tr").count() == rows
+        # another visitor gets the same data, and is told as well
+        second = open_page(f"{address}sweep/small")
+        assert second.locator("#arms > tbody > tr").count() == rows
+        assert "not up to date" in second.inner_text("#banner")
+    page.locator("#banner:not(.stale)").wait_for()
+    refused = [text for text in page.said if "503" in text]
+    assert refused == page.said  # Chromium itself tells of answers with an error
+    page.said.clear()
+
+
+def test_a_page_that_is_not_there_says_so(open_page: Open, address: str, browser: Any) -> None:
+    page = browser.new_page()
+    answer = page.goto(f"{address}sweep/<script>alert(1)</script>")
+    assert answer.status == 404
+    assert "No sweep '<script>alert(1)</script>' is on record" in page.inner_text("main")
+    page.get_by_role("link", name="All sweeps").click()
+    page.wait_for_selector("#sweeps")
+    page.close()
