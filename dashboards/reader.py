@@ -4,8 +4,10 @@ after the first look only what is new is asked for.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +42,7 @@ of it."""
 PLAN_S = 30.0  # a sweep that starts rewrites its plan a moment after its tags
 WHOLE_S = 6 * 3600.0  # everything is read again: for what no question for news finds
 _CHUNK = 100  # ids in one question
+_THREADS = 8
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,20 @@ class SweepRun:
         return self.state == "running"
 
     @property
-    def start(self) -> tuple[str, ...]:
-        """Differs between two starts of a sweep, which share the run."""
+    def start(self) -> tuple[object, ...]:
+        """Differs between two starts of a sweep, which share the run, and between its beginning and
+        its end."""
         names = ("host", "pid", "started")
-        return (*(self.tags.get(f"orchestrator.{n}", "") for n in names), self.state)
+        return (*(self.tags.get(f"orchestrator.{n}", "") for n in names), self.state, self.ended)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The plan of a start, which is taken for granted `until` then (on the monotonic clock)."""
+
+    start: tuple[object, ...]
+    until: float
+    plan: Plan | None
 
 
 class Runs:
@@ -80,7 +93,7 @@ class Runs:
         self.sweeps: dict[str, SweepRun] = {}
         self._attempts: dict[str, Attempt] = {}
         self._cells: dict[str, list[Attempt]] | None = None
-        self._plans: dict[str, tuple[tuple[object, ...], float, Plan | None]] = {}
+        self._plans: dict[str, _Known] = {}
         self._deleted: set[str] = set()
         self._within: set[str] = set()
         self._answered = 0.0  # seconds since the epoch
@@ -196,13 +209,25 @@ class Runs:
 
     def plan(self, sweep: SweepRun) -> Plan | None:
         """None when it cannot be read from here."""
-        key = (*sweep.start, sweep.ended)
+        if not self._has_plan(sweep):
+            self.read_plans([sweep])
+        return self._plans[sweep.run_id].plan
+
+    def read_plans(self, sweeps: Iterable[SweepRun]) -> None:
+        """Those that are not known yet, several at once: a server takes its time for each."""
+        missing = [sweep for sweep in sweeps if not self._has_plan(sweep)]
+        client = self.client
+        with ThreadPoolExecutor(_THREADS) as pool:
+            texts = pool.map(lambda s: artifact_text(client, s.run_id, "plan.json"), missing)
+            for sweep, text in zip(missing, texts, strict=True):
+                plan = read_plan(text)
+                is_final = plan is not None and not sweep.is_open
+                until = math.inf if is_final else time.monotonic() + PLAN_S
+                self._plans[sweep.run_id] = _Known(sweep.start, until, plan)
+
+    def _has_plan(self, sweep: SweepRun) -> bool:
         known = self._plans.get(sweep.run_id)
-        if known and known[0] == key and (not sweep.is_open or known[1] > time.monotonic()):
-            return known[2]
-        plan = read_plan(artifact_text(self.client, sweep.run_id, "plan.json"))
-        self._plans[sweep.run_id] = (key, time.monotonic() + PLAN_S, plan)
-        return plan
+        return known is not None and known.start == sweep.start and known.until > time.monotonic()
 
     def _of_cells(self) -> dict[str, list[Attempt]]:
         if self._cells is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import threading
 import time
@@ -15,11 +14,10 @@ from dashboards.curves import Curves, Points
 from dashboards.plans import Levels, Plan, Planned, arm_label, ordered
 from dashboards.reader import Runs, SweepRun
 from dashboards.runs import Attempt
-from dashboards.store import LedgerError, Store
 from dashboards.study import ABSENT, OUTCOMES, Arm, Axis, Cell, Study, Target
+from dashboards.which import chosen, sweep_name
 
 FRESH_S = 1.0  # what was asked so short a time ago is not asked again
-_SHOWN = 8  # names in one line
 
 
 @dataclass(frozen=True)
@@ -61,17 +59,19 @@ class Reader:
         """All sweeps, the newest first."""
         with self._lock:
             self._refresh()
+            self._runs.read_plans(self._runs.sweeps.values())
             listed = [_listed(self._runs, sweep) for sweep in self._runs.sweeps.values()]
         return sorted(listed, key=lambda s: (s.updated or 0.0, s.began or 0.0), reverse=True)
 
     def study(self, name: str, variant: str | None = None) -> Study:
         """The sweep `name`, which may be its YAML file as well. `variant`: the beginning of one of
-        its variants or of its run's id (default: the one that was last at work). As long as nothing
-        has changed it is the same object, so that what is made of it can be kept."""
+        its variants or the id of its run (default: the one that was last at work). As long as
+        nothing has changed it is the same object, so that what is made of it can be kept."""
         wanted = sweep_name(name)
         with self._lock:
             self._refresh()
-            found = _study(self._runs, _chosen(self._runs, wanted, variant))
+            sweeps, store = self._runs.sweeps.values(), self._runs.store
+            found = _study(self._runs, chosen(sweeps, store, wanted, variant))
             if self._studies.get(found.run_id) != found:
                 self._studies[found.run_id] = found
             return self._studies[found.run_id]
@@ -106,65 +106,6 @@ def read_curves(
 ) -> dict[str, dict[str, Points]]:
     """The curves of a study's cells: see `Reader.curves`. Raises LedgerError."""
     return Reader(root).curves(study, keys)
-
-
-def sweep_name(given: str) -> str:
-    """The name of a sweep, or the one that its file has. Raises LedgerError."""
-    path = Path(given)
-    if path.suffix.lower() not in (".yaml", ".yml"):
-        return given
-    import yaml
-
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LedgerError(f"{given}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        said = " ".join(str(error).split())
-        raise LedgerError(f"{given}: not a YAML file: {said}") from error
-    name = data.get("name") if isinstance(data, dict) else None
-    if not isinstance(name, str) or not name:
-        raise LedgerError(f"{given}: not a sweep file: it has no `name`")
-    return name
-
-
-# ---------------------------------------------------------------- which sweep
-
-
-def _chosen(runs: Runs, name: str, variant: str | None) -> SweepRun:
-    found = [sweep for sweep in runs.sweeps.values() if sweep.name == name]
-    if not found:
-        raise LedgerError(_unknown(name, {s.name for s in runs.sweeps.values()}, runs.store))
-    if variant:
-        of_sweep, found = found, [s for s in found if _is_variant(s, variant)]
-        if not found:
-            have = ", ".join(_variant_text(s) for s in of_sweep[:_SHOWN])
-            raise LedgerError(f"the sweep {name!r} has no variant {variant!r}; it has {have}")
-        if len({s.variant for s in found}) > 1:
-            have = ", ".join(_variant_text(s) for s in found[:_SHOWN])
-            raise LedgerError(f"{variant!r} begins several variants of {name!r}: {have}")
-    return max(found, key=lambda s: (s.is_open, s.ended or s.began or 0.0, s.run_id))
-
-
-def _is_variant(sweep: SweepRun, given: str) -> bool:
-    return sweep.variant.startswith(given) or sweep.run_id == given
-
-
-def _variant_text(sweep: SweepRun) -> str:
-    return f"{sweep.variant} ({sweep.arguments})" if sweep.arguments else sweep.variant
-
-
-def _unknown(name: str, known: set[str], store: Store) -> str:
-    if not known:
-        return f"no sweep is on record in {store.shown}"
-    near = difflib.get_close_matches(name, sorted(known), _SHOWN, cutoff=0.5)
-    what = "nearest" if near else "on record"
-    names = near or sorted(known)[:_SHOWN]
-    more = f" and {len(known) - len(names)} more" if not near and len(known) > len(names) else ""
-    return (
-        f"no sweep {name!r} is on record in {store.shown}; {what}: "
-        f"{', '.join(map(repr, names))}{more}"
-    )
 
 
 # ---------------------------------------------------------------- one sweep
@@ -221,6 +162,7 @@ def _study(runs: Runs, sweep: SweepRun) -> Study:
         plan.reference,
         tags=sweep.tags,
         links=_links(runs, sweep),
+        looks=plan.looks,
     )
 
 
