@@ -94,7 +94,9 @@ def _made(args: argparse.Namespace, kind: str) -> str:
     if kind == "csv":
         from dashboards.csv_table import arms_csv, cells_csv
 
-        return arms_csv(document(study)) if args.per == "arm" else cells_csv(document(study))
+        if args.per == "arm":
+            return arms_csv(document(study))
+        return cells_csv(document(study, compared=[]))
     made = document(study, compared=[args.metric or study.target.name])
     if kind == "":
         return _terminal(args, made)
