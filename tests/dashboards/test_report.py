@@ -283,6 +283,19 @@ def test_arguments_that_are_none(argv: list[str], capsys: pytest.CaptureFixture[
     assert "usage:" in capsys.readouterr().err
 
 
+def test_a_sweep_that_adds_seeds_says_with_how_many_it_was_looked_at(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    axes = {"norm": {"path": "model.neck.norm_act", "values": ["bn", "gn"]}}
+    seeds = {"list": [0, 1], "extend_to": 4}
+    plan = plan_of(project, name="grows", axes=axes, baseline={"norm": "bn"}, seeds=seeds)
+    start = Start(project, plan)
+    for number, planned in enumerate(plan.cells):
+        start.train(number, 0.6 + 0.01 * planned.cell.seed + 0.1 * (number % 3))
+    assert main(["grows"]) == 0
+    assert "looked at with 2, 3, 4 seeds" in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_answer_is_that_of_the_record(capsys: pytest.CaptureFixture[str]) -> None:
     """The table's means are those of the study as it was read."""
     of = read_study("small")
