@@ -51,6 +51,7 @@ def conclusions(
             study.baseline,
             goal="min" if target.goal == "min" else "max",
             min_effect=target.min_effect,
+            variances=target.variances,
         )
         found += _verdicts(say, inference)
     found += effect_conclusions(study, effects, interactions)

@@ -94,6 +94,7 @@ def inferred(study: Study, metric: Metric) -> Inference | None:
         study.baseline,
         goal=_goal(study) if is_target else metric.goal,
         min_effect=study.target.min_effect if is_target else None,
+        variances=study.target.variances,
         level=levels.level,
         miss=levels.miss,
     )

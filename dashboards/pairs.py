@@ -50,6 +50,7 @@ class Subject:
             asked,
             goal=self.goal,
             min_effect=self.min_effect,
+            variances=self.study.target.variances,
             single=single,
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dashboards.inference import Variances
 from dashboards.study import ABSENT, ReferenceRow, Target
 
 Levels = tuple[str, ...]
@@ -136,9 +137,12 @@ def _levels(axes: Mapping[str, Any], names: Iterable[str]) -> Levels:
 def _target(data: Mapping[str, Any]) -> Target:
     goal, least = data.get("goal"), data.get("min_effect")
     name = str(data.get("name") or Target.name)
-    return Target(
-        name, goal if goal in ("max", "min") else Target.goal, float(least) if least else None
+    goal = goal if goal in ("max", "min") else Target.goal
+    said = data.get("variances")
+    variances: Variances = (
+        "equal" if said == "equal" else "unequal" if said == "unequal" else "auto"
     )
+    return Target(name, goal, float(least) if least else None, variances)
 
 
 def _texts(data: Any) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dashboards.metrics import undefined
 
 if TYPE_CHECKING:
-    from dashboards.inference import Observation
+    from dashboards.inference import Observation, Variances
 
 RESULTS = ("converged", "diverged", "stalled")
 FAULTS = ("oom", "crashed", "timeout", "lost", "cancelled")
@@ -41,6 +41,7 @@ class Target:
     name: str = "mAP"
     goal: str = "max"
     min_effect: float | None = None
+    variances: Variances = "auto"  # of the arms
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,7 @@ def study_of(plan: Plan) -> Study:
         sweep.replicates,
         sweep.metric.goal,
         sweep.metric.min_effect,
+        sweep.metric.variances,
     )
 
 

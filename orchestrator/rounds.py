@@ -17,7 +17,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from dashboards.inference import Comparison, Inference, Levels, Observation, compare, look_levels
+from dashboards.inference import (
+    Comparison,
+    Inference,
+    Levels,
+    Observation,
+    Variances,
+    compare,
+    look_levels,
+)
 from orchestrator.runs import FAULTS
 from orchestrator.seeds import Seeds
 from orchestrator.wording import count
@@ -52,6 +60,7 @@ class Study:
     seeds: Seeds
     goal: Literal["max", "min"] = "max"
     min_effect: float | None = None
+    variances: Variances = "auto"
 
     def levels(self) -> Levels:
         return look_levels(len(self.arms), self.seeds.looks)
@@ -151,6 +160,7 @@ def _look(
         study.baseline.label,
         goal=study.goal,
         min_effect=study.min_effect,
+        variances=study.variances,
         level=levels.level,
         miss=levels.miss,
         spent=spent,

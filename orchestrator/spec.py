@@ -43,6 +43,7 @@ class Metric:
     name: str = "mAP"
     goal: Literal["max", "min"] = "max"
     min_effect: float | None = None  # the smallest difference that matters
+    variances: Literal["auto", "equal", "unequal"] = "auto"  # of arms: see dashboards.inference
 
     def __post_init__(self) -> None:
         if self.min_effect is not None and not 0 < self.min_effect < 0.2:

@@ -1,6 +1,7 @@
 """Is an arm better than the baseline, and how sure is that? Numbers in, verdicts out."""
 
 from dashboards.inference.looks import Levels, look_levels
+from dashboards.inference.variances import Variances
 from dashboards.inference.verdicts import (
     LEVEL,
     MISS,
@@ -17,6 +18,7 @@ __all__ = [
     "Inference",
     "Levels",
     "Observation",
+    "Variances",
     "compare",
     "look_levels",
 ]

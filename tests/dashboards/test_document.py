@@ -101,6 +101,21 @@ def test_only_the_target_has_a_smallest_difference_that_matters() -> None:
     assert (found["mAP"]["min_effect"], found["AP50"]["min_effect"]) == (0.01, None)
 
 
+def test_the_sweep_says_whether_arms_vary_alike() -> None:
+    plan = {"metric": {"name": "mAP", "variances": "unequal"}, "cells": []}
+    read = read_plan(json.dumps(plan))
+    assert read is not None
+    arms: dict[tuple[str, ...], list[Seed]] = {
+        ("a",): [0.30, 0.31, 0.32],
+        ("b",): [0.31, 0.32, 0.30],
+        ("c",): [0.32, 0.30, 0.31],
+    }
+    plain = study(arms, {"x": ["a", "b", "c"]}, ["a"])
+    found = document(replace(plain, target=read.target))["comparisons"]
+    assert document(plain)["comparisons"]["mAP"]["variances"] == "equal"  # no test sees more
+    assert found["mAP"]["variances"] == "unequal"
+
+
 def test_looking_again_and_again_is_allowed_for() -> None:
     """Three looks: the interval is that of the nominal level for which all three hold at once."""
     arms: dict[tuple[str, ...], list[Seed]] = {

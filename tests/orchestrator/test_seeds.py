@@ -115,7 +115,26 @@ def test_a_table_with_verdicts_does_not_warn_that_there_are_none(tmp_path: Path)
         assert any("caution: with " in note for note in notes) == warned
 
 
+def test_variances_that_are_known_to_differ_are_declared(tmp_path: Path) -> None:
+    """evonorm_s0's seeds lie close together, gn's far apart: with variances of their own, the
+    interval of the one gets narrower and that of the other wider."""
+    widths = {}
+    for kind in ("equal", "unequal"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        rule, _ = played(plan_of(folder, metric={"min_effect": 0.01, "variances": kind}), value)
+        first = {d.arm: d for d in rule.decisions if d.round == 0}
+        widths[kind] = {arm: (d.high or 0) - (d.low or 0) for arm, d in first.items()}
+    assert widths["unequal"]["norm=gn"] > widths["equal"]["norm=gn"]
+    assert widths["unequal"]["norm=evonorm_s0"] < widths["equal"]["norm=evonorm_s0"]
+
+
 # ---------------------------------------------------------------- mistakes
+
+
+def test_a_mistake_in_variances(tmp_path: Path) -> None:
+    with pytest.raises(SweepError, match=r"metric\.variances: .*unequl.*unequal"):
+        load_sweep(file_of(tmp_path, metric={"variances": "unequl"}))
 
 
 @pytest.mark.parametrize(
