@@ -26,11 +26,13 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dashboards.cost import at_equal_images
 from dashboards.document import document
 from dashboards.kept import Kept, Read
 from dashboards.render import policy, render, render_list, render_notice
 from dashboards.results import Listed, Reader
 from dashboards.store import LedgerError
+from dashboards.study import Study
 
 
 class UnknownSweep(ValueError):
@@ -107,22 +109,25 @@ class _Pages:
         name, variant = _asked(request)
         self._check(name, variant)
 
-        def read() -> dict[str, Any]:
-            return dict(self._reader.curves(self._reader.study(name, variant)))
+        def ask() -> tuple[Study, dict[str, Any]]:
+            study = self._reader.study(name, variant)
+            return study, dict(self._reader.curves(study))
 
-        return _data(request, self._kept.get(("curves", name, variant), read))
+        def make(answer: tuple[Study, dict[str, Any]]) -> dict[str, Any]:
+            return {"curves": answer[1], "equal_images": asdict(at_equal_images(*answer))}
+
+        return _data(request, self._kept.get(("curves", name, variant), ask, make))
 
     def _list(self) -> Read:
-        return self._kept.get("sweeps", lambda: listed(self._reader.studies()))
+        return self._kept.get("sweeps", self._reader.studies, listed)
 
     def _sweep(self, name: str, variant: str | None, metric: str) -> Read:
         self._check(name, variant)
-
-        def read() -> dict[str, Any]:
-            study = self._reader.study(name, variant)
-            return document(study, compared={study.target.name, metric})
-
-        return self._kept.get(("sweep", name, variant, metric), read)
+        return self._kept.get(
+            ("sweep", name, variant, metric),
+            lambda: self._reader.study(name, variant),
+            lambda study: document(study, compared={study.target.name, metric}),
+        )
 
     def _check(self, name: str, variant: str | None) -> None:
         sweeps = self._list().data

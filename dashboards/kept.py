@@ -11,9 +11,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from dashboards.store import LedgerError
+
+T = TypeVar("T")
 
 MOST = 64  # things that are kept
 
@@ -39,12 +41,13 @@ class Kept:
         self._lock = threading.Lock()
         self._slots: OrderedDict[object, _Slot] = OrderedDict()
 
-    def get(self, key: object, read: Callable[[], Any]) -> Read:
-        """What `read` gives, or gave. Raises LedgerError when it fails and nothing is kept."""
+    def get(self, key: object, ask: Callable[[], T], make: Callable[[T], Any]) -> Read:
+        """What `make` makes of the store's answer to `ask`; it is not made anew of the same object.
+        Raises LedgerError when `ask` fails and nothing is kept."""
         slot = self._slot(key)
         with slot.lock:
             if slot.asked is None or time.monotonic() - slot.asked >= self._fresh_s:
-                slot.take(read)
+                slot.take(ask, make)
                 slot.asked = time.monotonic()
             if slot.found is None:
                 raise LedgerError(slot.error)
@@ -63,18 +66,23 @@ class _Slot:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.asked: float | None = None
+        self.answer: object = None
         self.found: Read | None = None
         self.error = ""
 
-    def take(self, read: Callable[[], Any]) -> None:
+    def take(self, ask: Callable[[], T], make: Callable[[T], Any]) -> None:
         try:
-            data = read()
+            answer = ask()
         except LedgerError as error:
             self.error = " ".join(str(error).split())
             if self.found:
                 self.found = replace(self.found, stale=self.error)
             return
+        if self.found and answer is self.answer:
+            self.found = replace(self.found, as_of=time.time(), stale="")
+            return
+        data = make(answer)
         text = json.dumps(data, allow_nan=False, separators=(",", ":"))
         body = text.encode()
         tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        self.found = Read(data, body, tag, time.time())
+        self.answer, self.found = answer, Read(data, body, tag, time.time())

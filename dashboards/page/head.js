@@ -65,5 +65,9 @@ function rates() {
     found.noise === null
       ? " Nothing tells the noise between seeds yet."
       : ` Noise between seeds: ${fixed(found.noise, digitsOf(metricOf(doc.target.name)))} (${count(found.df, "degree")} of freedom, ${found.variances} variances).`;
-  return el("p", { class: "note rates" }, claims + missed + noise);
+  const looks =
+    doc.looks?.length > 1
+      ? ` The sweep adds seeds while a verdict is open: the words hold at all its looks (after ${doc.looks.join(", ")} seeds) together.`
+      : "";
+  return el("p", { class: "note rates" }, claims + missed + looks + noise);
 }

@@ -31,7 +31,7 @@ function live(found, draw) {
     const told = await news(withMetric(found.url));
     if (told) draw(told);
     const curves = found.curves && (await news(found.curves));
-    if (curves) drawCurvesOf(curves);
+    if (curves) drawWith(curves);
   }
 
   async function news(url) {

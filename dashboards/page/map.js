@@ -4,10 +4,11 @@ function drawMap(redraw) {
   const axes = columnsOfAxes();
   const named = (name, other) =>
     axes.find((axis) => axis.name === name) || axes.find((axis) => axis !== other);
-  const down = named(view.row);
+  const told = doc.convergence || {}; // the axes to begin with
+  const down = named(view.row || told.down);
   if (!down) return [];
   const across =
-    axes.find((axis) => axis.name === view.column && axis !== down) ||
+    axes.find((axis) => axis.name === (view.column || told.across) && axis !== down) ||
     axes.find((axis) => axis !== down);
   const options = (without) =>
     axes.filter((axis) => axis !== without).map((axis) => [axis.name, axis.name]);
@@ -35,7 +36,9 @@ function drawMap(redraw) {
   }));
   const first = { key: "level", title: down.name, cell: (row) => row.level };
   const rows = down.levels.map((level, i) => ({ key: i, level }));
-  const caption = `Seeds that converged, by ${down.name}${across ? ` and ${across.name}` : ""}`;
+  const others = axes.length > 2 ? ", over all other axes" : "";
+  const by = down.name + (across ? ` and ${across.name}` : "");
+  const caption = `Seeds that converged, by ${by}${others}`;
   return [
     controls,
     sheet({ id: "map", caption, columns: [first, ...columns], rows, redraw, wide: true }),

@@ -27,10 +27,8 @@ const SECTIONS = [
 ];
 
 function drawSweep(found) {
-  doc = {
-    ...found,
-    curves: Object.keys(found.curves).length ? found.curves : (doc || found).curves,
-  };
+  const later = doc && !Object.keys(found.curves).length ? doc : found;
+  doc = { ...found, curves: later.curves, equal_images: later.equal_images };
   if (!doc.metrics.some((metric) => metric.name === state.metric)) state.metric = doc.target.name;
   const main = document.getElementById("main");
   if (!document.getElementById("head")) {
@@ -54,10 +52,11 @@ function drawSweep(found) {
   });
 }
 
-function drawCurvesOf(curves) {
-  doc.curves = curves;
+// What a served page asks for later than for the rest: curves, and what follows from them.
+function drawWith(later) {
+  Object.assign(doc, later);
   keepingFocus(() => {
-    drawOnly("curves");
+    drawOnly("curves", "cost");
     document.getElementById("head").replaceChildren(...header());
   });
 }

@@ -56,13 +56,7 @@ function drawAll(redraw) {
   );
   if (metrics.length < 2) return [];
   const columns = [
-    {
-      key: "arm",
-      title: "arm",
-      value: (arm) => doc.arms.indexOf(arm),
-      class: "level",
-      cell: (arm) => el("a", { href: `#arms-${arm.key}`, title: arm.label }, nameOf(arm)),
-    },
+    armColumn((arm) => arm.key),
     {
       key: "n",
       title: "n",

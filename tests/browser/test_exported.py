@@ -242,6 +242,54 @@ def test_hovering_over_a_line_names_it(open_page: Open, file: Path) -> None:
     assert tip.is_hidden()
 
 
+# ---------------------------------------------------------------- findings
+
+
+def test_an_axis_opens_to_the_pairs_behind_its_words(
+    open_page: Open, file: Path, document: dict[str, Any]
+) -> None:
+    page = open_page(file)
+    rows = page.locator("#effect > tbody > tr")
+    assert rows.count() == len(document["effects"]) == 6  # 3 norms and 3 batches
+    for i, effect in enumerate(document["effects"]):
+        assert effect["words"] in rows.nth(i).inner_text()
+    effect = document["effects"][0]
+    page.click("#effect-open-0")
+    pairs = page.locator("#pairs-0 tbody tr")
+    assert pairs.count() == len(effect["rows"]) == 4  # gn against bn at each of 4 batches
+    for i, pair in enumerate(effect["rows"]):
+        text = pairs.nth(i).inner_text()
+        assert pair["standing"] in text
+        assert f"batch={pair['context']['batch']}" in text
+        if pair["difference"] is not None:
+            assert f"{pair['difference']:+.4f}" in text
+
+
+def test_the_front_is_of_the_arms_that_no_other_beats_in_accuracy_and_cost(
+    open_page: Open, file: Path, document: dict[str, Any]
+) -> None:
+    means = {}
+    for arm in document["arms"]:
+        cells = [c for c in document["cells"] if c["arm"] == arm["key"] and c["metrics"]]
+        if cells:
+            named = [sum(c["metrics"][m] for c in cells) / len(cells) for m in ("mAP", "gpu_hours")]
+            means[arm["key"]] = named
+    front = {
+        k
+        for k, (value, cost) in means.items()
+        if not any(v >= value and c <= cost and (v, c) != (value, cost) for v, c in means.values())
+    }
+    page = open_page(file)
+    page.click("#cost-table summary")
+    page.click("#costs-by-front")
+    told = page.locator("#costs tbody tr")
+    assert told.count() == len(means) == 15  # one arm never converged
+    on = [row for row in told.all() if "yes" in row.inner_text()]
+    assert {row.get_attribute("id").removeprefix("costs-") for row in on} == front
+    assert page.locator("#cost circle.on-front").count() == len(front)
+    assert page.get_by_text("Not drawn: 1 arm without a converged seed").is_visible()
+
+
 # ---------------------------------------------------------------- everybody can read it
 
 

@@ -138,7 +138,7 @@ def test_curves_come_by_cell(address: str, root: Path) -> None:
     (cell,) = (
         c for c in json.loads(ask(address, "/api/sweep/small.json")[1])["cells"] if c["run_id"]
     )
-    assert json.loads(text)[cell["id"]]["AP50"] == [[100, 0.31]]
+    assert json.loads(text)["curves"][cell["id"]]["AP50"] == [[100, 0.31]]
 
 
 def test_data_that_did_not_change_are_not_sent_again(address: str) -> None:
