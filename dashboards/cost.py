@@ -13,8 +13,8 @@ from typing import Any
 from dashboards.inference.verdicts import FAILED
 from dashboards.study import Arm, Cell, Study
 
-Curves = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
-"""For a cell's id its points by metric, [[step, value], ...]."""
+Curves = Mapping[str, Mapping[str, Sequence[Sequence[Any]]]]
+"""For a cell's id its points by metric, [[step, value], ...]; a value that is no number is None."""
 
 ONLY_AT_THE_END = "evaluated only at the end of training, after unequal numbers of images"
 
@@ -150,7 +150,8 @@ def _by_images(cell: Cell, curves: Curves, metric: str) -> list[tuple[int, float
     if cell.outcome != "converged" or not step:
         return []
     raw = curves.get(cell.id, {}).get(metric, ())
-    return sorted((round(s * step), float(v)) for s, v in raw if math.isfinite(v) and s > 0)
+    known = ((s, v) for s, v in raw if v is not None and math.isfinite(v) and s > 0)
+    return sorted((round(s * step), float(v)) for s, v in known)
 
 
 def images_per_step(cell: Cell) -> int | None:

@@ -4,10 +4,10 @@ what a level does on average over the pairs of arms that differ in nothing else.
 The model, the noise and the error rates are those of `verdicts`: least squares with seeds as
 blocks, one variance unless a test says otherwise, at most 5 % of families with any false claim. The
 intervals of a family hold at once. Where its correlations are those of several comparisons with one
-thing (one factor, l_i l_j) the critical value is Dunnett's. Otherwise it is that of as many
-comparisons without correlation, the studentized maximum modulus, which is exact for the effects of
-a balanced two-level design and covers any other correlations (Sidak 1967, JASA 62:626; Hochberg
-1974, J. Multivariate Analysis 4:224).
+thing (one factor, l_i l_j; nearly so with cells missing) the critical value is Dunnett's. Otherwise
+it is that of as many comparisons without correlation, the studentized maximum modulus, which is
+exact for the effects of a balanced two-level design and covers any other correlations (Sidak 1967,
+JASA 62:626; Hochberg 1974, J. Multivariate Analysis 4:224).
 
 Arms and their number are taken as they are: an interval says what the noise between seeds leaves
 open, and nothing of other arms than those.
@@ -37,6 +37,10 @@ from dashboards.inference.verdicts import (
     value_of,
     waits,
 )
+
+NEAR = 0.05
+"""Correlations so near to those of one factor have its critical value: that of cells with some
+missing."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,14 @@ def contrasts(
     values = np.array([[value_of(cells[arm].get(seed)) for seed in seeds] for arm in arms])
     told = [one for one in asked if one.weights]
     if not told:
-        return tuple(_plain(one, cells) for one in asked)
+        return tuple(_untold(one, cells) for one in asked)
     weights = np.array([[one.weights.get(arm, 0.0) for arm in arms] for one in told])
     found = fit(values.reshape(len(arms), len(seeds)), weights)
     spreads = spread(found, variances)
+    # a difference of two arms is as in the table; many arms draw on one pooled variance, and
+    # together tell no more of it than all cells do
+    many = (weights != 0).sum(1) > 2
+    dfs = np.where(many, np.minimum(spreads.dfs, max(found.layout.df, 1)), spreads.dfs)
     loads = (0.0,) if single else _loads(found.layout, len(asked))
     rule = Rule(loads, level, miss, min_effect, goal)
     out: dict[int, Comparison] = {}
@@ -90,12 +98,12 @@ def contrasts(
         elif not found.variance > 0:
             made = replace(plain, verdict="open", why=NO_NOISE)
         else:
-            made = rule.decide(plain, found.difference[j], spreads.errors[j], spreads.dfs[j])
+            made = rule.decide(plain, found.difference[j], spreads.errors[j], dfs[j])
             done = not (one.waits or waits(cells, *one.weights))
             if made.verdict == "open" and min_effect is None and done:
                 made = replace(made, verdict="not separable", more=None)
         out[id(one)] = made
-    return tuple(out[id(one)] if one.weights else _plain(one, cells) for one in asked)
+    return tuple(out[id(one)] if one.weights else _untold(one, cells) for one in asked)
 
 
 def _loads(layout: Layout, family: int) -> tuple[float, ...]:
@@ -105,9 +113,13 @@ def _loads(layout: Layout, family: int) -> tuple[float, ...]:
     family -= int(again.sum())
     off = ~np.eye(len(factor), dtype=bool)
     one: Array = np.outer(factor, factor)[off] - layout.correlation[off]
-    if len(factor) == family and np.abs(one).max(initial=0.0) < 2e-3:  # loads have three digits
+    if len(factor) == family and np.abs(one).max(initial=0.0) < NEAR:
         return layout.loads
     return (0.0,) * family
+
+
+def _untold(one: Contrast, cells: Mapping[str, Mapping[int, Observation]]) -> Comparison:
+    return replace(_plain(one, cells), verdict="open", why="no seed has a value in all of its arms")
 
 
 def _plain(one: Contrast, cells: Mapping[str, Mapping[int, Observation]]) -> Comparison:
@@ -121,6 +133,4 @@ def _plain(one: Contrast, cells: Mapping[str, Mapping[int, Observation]]) -> Com
         mean=None,
         sd=None,
         pairs=one.seeds,
-        verdict="open",
-        why="no seed has a value in all of its arms",
     )
