@@ -28,7 +28,7 @@ CLIENT_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-PAGE = 250  # runs of one answer, which a busy server must give within the time-out
+PAGE = 500  # runs of one answer, which a busy server must give within the time-out
 _UI = "--host 127.0.0.1 --port 5000"
 _SECRET = r"(?i)\b((?:ssl)?password|passwd|pwd|token|odbc_connect)=[^&;\s'\"]*"
 
