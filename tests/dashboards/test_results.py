@@ -599,6 +599,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     (tmp_path / "server").mkdir()
     server = Server(tmp_path / "server")
     monkeypatch.setattr(results, "FRESH_S", 0.0)
+    monkeypatch.setattr(reader, "REST", 0.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     yield server
     server.kill()
