@@ -42,7 +42,13 @@ function armTable(redraw) {
       { class: "note", id: "shown" },
       `${shown.length} of ${count(rows.length, "arm")} shown.`,
     ),
-    shown.length ? null : el("p", { class: "none" }, "No arm passes the filters."),
+    shown.length
+      ? null
+      : el(
+          "p",
+          { class: "none" },
+          rows.length ? "No arm passes the filters." : "No arm is planned yet.",
+        ),
     ...legend(),
     wanted ? el("p", { class: "none" }, `No differences on ${state.metric} yet.`) : null,
   ];

@@ -38,13 +38,16 @@ function linksOf(links) {
 
 function fixed(value, digits) {
   if (value === null || value === undefined) return "–";
-  if (value !== 0 && Math.abs(value) < 0.5 * 10 ** -digits) return value.toPrecision(1);
+  const size = Math.abs(value);
+  if (size < 10 ** -(digits + 4)) return (0).toFixed(digits); // what sums of fractions leave
+  if (size < 0.5 * 10 ** -digits) return value.toPrecision(1);
   return value.toFixed(digits);
 }
 
 function signed(value, digits) {
   if (value === null || value === undefined) return "–";
-  return (value > 0 ? "+" : "") + fixed(value, digits);
+  const text = fixed(value, digits);
+  return value > 0 && Number(text) ? `+${text}` : text;
 }
 
 // Means and differences have a digit more than a single value.

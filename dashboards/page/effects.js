@@ -43,7 +43,7 @@ function effectTable(redraw) {
 
 function betterIn(row) {
   if (row.basis === "fraction") return `fraction of ${row.planned} runs`;
-  return row.pairs ? `${row.better} of ${row.pairs} pairs` : "no pair yet";
+  return row.pairs ? `${row.better} of ${count(row.pairs, "pair")}` : "no pair yet";
 }
 
 // Difference, interval in place, and words: of effects and of interactions.

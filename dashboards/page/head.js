@@ -24,8 +24,8 @@ function header() {
       ],
     ],
     ["Cost", [costWords(totals)]],
-    ["Started", [time(sweep.began)]],
-    ["Data as of", [time(sweep.updated)]],
+    ["Started", sweep.began ? [time(sweep.began)] : []],
+    ["Last heard of", sweep.updated ? [time(sweep.updated)] : []],
     ["Links", linksOf(sweep.links)],
   ];
   const list = facts

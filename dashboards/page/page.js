@@ -2,6 +2,7 @@
 
 const view = {
   smooth: true,
+  shown: null,
   openedEffects: new Set(),
   curve: null,
   colour: null,
@@ -48,6 +49,7 @@ function drawSweep(found) {
   }
   keepingFocus(() => {
     drawOnly(...SECTIONS.map(([id]) => id));
+    view.shown = shownKeys();
     document.getElementById("head").replaceChildren(...header()); // with links to what there is
   });
 }
@@ -65,8 +67,7 @@ function drawOnly(...ids) {
   for (const [id, , draw] of SECTIONS.filter(([name]) => ids.includes(name))) {
     const node = document.getElementById(id);
     const content = node.querySelector(".content");
-    const also = id === "table" ? ["curves"] : []; // curves are of the arms that pass its filters
-    const redraw = () => keepingFocus(() => drawOnly(id, ...also));
+    const redraw = () => keepingFocus(() => again(id));
     const made = [draw(redraw, content)].flat(2).filter(Boolean);
     node.hidden = !made.length;
     if (
@@ -76,6 +77,17 @@ function drawOnly(...ids) {
       content.replaceChildren(...made);
   }
 }
+
+// Curves are of the arms that pass the table's filters.
+function again(id) {
+  drawOnly(id);
+  if (id !== "table") return;
+  const shown = shownKeys();
+  if (shown !== view.shown) drawOnly("curves");
+  view.shown = shown;
+}
+
+const shownKeys = () => `${shownRows().map((row) => row.key)}`;
 
 // What had the focus, how far it was scrolled, and which details were open stay as they were.
 function keepingFocus(draw) {

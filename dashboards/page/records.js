@@ -130,6 +130,7 @@ function drawProvenance() {
   if (doc.provenance.uncommitted_changes)
     told.push(["Beware", ["trained with uncommitted changes"]]);
   if (doc.sweep.arguments) told.push(["Arguments", [doc.sweep.arguments]]);
+  if (!told.length) return [];
   return [
     el(
       "dl",

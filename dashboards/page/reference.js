@@ -66,7 +66,7 @@ function drawReference(redraw) {
   ];
   const notes = [
     source && `Theirs: ${source}; one run each.`,
-    differs.length && `In every row: ${differs.map(unequal).join("; ")}.`,
+    differs.length && `In every row: ${inWords(differs)}.`,
   ].filter(Boolean);
   return [
     ...notes.map((text) => el("p", { class: "note" }, text)),
@@ -85,20 +85,33 @@ function expected(inside, range, digits) {
   return `${inside ? "yes" : "no"}: a further seed would be in [${range.map((value) => fixed(value, digits)).join(", ")}]`;
 }
 
-const unequal = (part) =>
-  `${part.title}: ${part.match === false ? "" : "not known to agree, "}ours ${plain(part.ours ?? "not known")}, theirs ${plain(part.theirs ?? "not known")}`;
+// What differs, with both sides; what is known of one side; and the names of the rest.
+function inWords(parts) {
+  const known = parts.filter((part) => part.ours !== null || part.theirs !== null);
+  const rest = parts.filter((part) => !known.includes(part)).map((part) => part.title);
+  const told = known.map(unequal);
+  if (rest.length) told.push(`not known of either: ${rest.join(", ")}`);
+  return told.join("; ");
+}
 
+function unequal(part) {
+  const side = (value) => plain(value ?? "not known");
+  const both = `ours ${side(part.ours)}, theirs ${side(part.theirs)}`;
+  return `${part.title}: ${part.match === false ? "differs, " : ""}${both}`;
+}
+
+// Of one row: what is not said of all.
 function protocol(row) {
   if (row.matches) return "matches";
-  const parts = row.protocol.filter((part) => part.match !== true);
+  const common = doc.reference.differs.map((part) => part.what);
+  const parts = row.protocol.filter((part) => part.match !== true && !common.includes(part.what));
+  const word = row.matches === false ? "differs" : "not all known";
+  if (!parts.length) return `${word}, see above`;
+  const summary = el("summary", {}, word);
   return el(
     "details",
     { id: `protocol-${row.arm}` },
-    el("summary", {}, row.matches === false ? "differs" : "not all known"),
-    el(
-      "ul",
-      {},
-      parts.map((part) => el("li", {}, unequal(part))),
-    ),
+    summary,
+    el("p", { class: "note" }, inWords(parts)),
   );
 }

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from dashboards.render import render
+from dashboards.study import Study
 from tests.browser.audits import FOCUS, PALE, UNNAMED
 from tests.browser.studies import BATCHES, NORMS, norms_and_batches, whole
+from tests.dashboards.made import study
 
 Open = Callable[..., Any]
 ROWS = "#arms > tbody > tr:not(.detail)"
@@ -288,6 +290,36 @@ def test_the_front_is_of_the_arms_that_no_other_beats_in_accuracy_and_cost(
     assert {row.get_attribute("id").removeprefix("costs-") for row in on} == front
     assert page.locator("#cost circle.on-front").count() == len(front)
     assert page.get_by_text("Not drawn: 1 arm without a converged seed").is_visible()
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (Study("bare", (), ()), ["No arm is planned yet.", "0 of 0 settled", "not compared"]),
+        (
+            study({("x",): [None], ("y",): [None]}, {"n": ("x", "y")}, ("x",)),
+            ["2 waiting", "0 of 1", "Nothing tells the noise"],
+        ),
+        (
+            study({("x",): [0.1, 0.2], ("y",): [0.2, "crashed"]}, {"n": ("x", "y")}),
+            ["No baseline: arms are listed, not compared.", "1 crashed"],
+        ),
+        (
+            study({("x",): [0.1], ("y",): [0.2]}, {"n": ("x", "y")}, ("x",)),
+            ["open (with one seed nothing can be claimed)"],
+        ),
+    ],
+    ids=["no arms", "no results", "no baseline", "one seed"],
+)
+def test_what_is_not_there_is_said(
+    open_page: Open, tmp_path: Path, made: Study, told: list[str]
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(render(whole(made)), encoding="utf-8")
+    text = open_page(path).inner_text("main")
+    assert [words for words in told if words not in text] == []
+    assert "NaN" not in text
+    assert "undefined" not in text
 
 
 # ---------------------------------------------------------------- everybody can read it
