@@ -7,7 +7,7 @@ Numbers that are not known are null; nothing in it is NaN or infinite.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from dashboards.conclusions import conclusions
 from dashboards.cost import at_equal_images, pareto
 from dashboards.effects import axis_effects
 from dashboards.failures import convergence_map, failures
+from dashboards.images import OverImages, image_conclusions
 from dashboards.inference import LEVEL, MISS, Comparison, Inference, compare, look_levels
 from dashboards.interactions import interactions
 from dashboards.metrics import CLASS, Metric, describe, present, undefined
@@ -29,10 +30,12 @@ def document(
     study: Study,
     curves: Mapping[str, Any] | None = None,
     compared: Collection[str] | None = None,
+    images: Sequence[OverImages] = (),
 ) -> dict[str, Any]:
     """All that is shown of a study. `curves`: for a cell's id its points by metric, [[step, value],
     ...]. `compared`: the metrics that arms are compared on (None: all), for who needs the answer
-    for one of them soon: each takes a while where arms are many."""
+    for one of them soon: each takes a while where arms are many. `images`: what
+    `dashboards.images.over_images` found."""
     metrics = shown_metrics(study)
     comparisons = {m.name: inferred(study, m) for m in metrics if _in(compared, m.name)}
     decides = comparisons.get(study.target.name)
@@ -56,7 +59,14 @@ def document(
         "pareto": asdict(pareto(study)),
         "equal_images": asdict(at_equal_images(study, curves)) if curves else None,
         "reference": beside(study),
-        "conclusions": [asdict(c) for c in conclusions(study, decides, effects, crossed)],
+        "images": [asdict(one) for one in images],
+        "conclusions": [
+            asdict(c)
+            for c in (
+                *conclusions(study, decides, effects, crossed),
+                *image_conclusions(study, images),
+            )
+        ],
         "excluded": [dict(e) for e in study.excluded],
         "aliases": list(study.aliases),
         "cautions": list(study.cautions),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dashboards.inference import Variances
 from dashboards.study import ABSENT, ReferenceRow, Target
+
+if TYPE_CHECKING:
+    from dashboards.inference import Variances
 
 Levels = tuple[str, ...]
 """The levels of an arm, of all axes in order."""

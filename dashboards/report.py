@@ -81,23 +81,25 @@ def write_whole(path: Path, text: str) -> None:
 def _made(args: argparse.Namespace, kind: str) -> str:
     # MLflow takes seconds to import: mistakes in the arguments come first
     from dashboards.document import document
+    from dashboards.images import over_images
     from dashboards.results import Reader
 
     reader = Reader()
     study = reader.study(args.sweep, args.variant)
+    images = over_images(study, reader.matches, args.images) if args.images else []
     if kind == "json":
-        return to_json(document(study, reader.curves(study)))
+        return to_json(document(study, reader.curves(study), images=images))
     if kind == "html":
         from dashboards.render import render
 
-        return render(document(study, reader.curves(study)))
+        return render(document(study, reader.curves(study), images=images))
     if kind == "csv":
         from dashboards.csv_table import arms_csv, cells_csv
 
         if args.per == "arm":
             return arms_csv(document(study))
         return cells_csv(document(study, compared=[]))
-    made = document(study, compared=[args.metric or study.target.name])
+    made = document(study, compared=[args.metric or study.target.name], images=images)
     if kind == "":
         return _terminal(args, made)
     others = None if args.metrics is None else _names(args.metrics)
@@ -119,7 +121,8 @@ def _terminal(args: argparse.Namespace, made: dict[str, Any]) -> str:
     from dashboards.terminal import as_text, to_rich
 
     table = ablation_table(made, args.metric, _names(args.metrics or ""))
-    said = [plain(one["text"]) for one in made["conclusions"]]
+    # those over images stand among the remarks
+    said = [plain(one["text"]) for one in made["conclusions"] if one["kind"] != "images"]
     return as_text(to_rich(table, said))
 
 
@@ -147,6 +150,8 @@ def _kind(args: argparse.Namespace) -> str:
 def _check_options(args: argparse.Namespace, kind: str) -> None:
     if args.per and kind != "csv":
         raise ReportError("--per goes with --format csv")
+    if args.images and kind == "csv":
+        raise ReportError("--images: csv has the numbers of single cells; it goes with the others")
     if kind in ("html", "csv", "json"):
         for option in ("metric", "metrics"):
             if getattr(args, option) is not None:
@@ -178,6 +183,12 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _draws(text: str) -> int:
+    if not text.isdigit() or not 100 <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"must be a number from 100 to 100000, is {text!r}")
+    return int(text)
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m dashboards.report",
@@ -199,6 +210,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--metrics",
         metavar="A,B",
         help="means to show beside it (default: AP50,AP75; in the terminal none); '' for none",
+    )
+    add(
+        "--images",
+        nargs="?",
+        const=1000,
+        type=_draws,
+        metavar="DRAWS",
+        help="for arms with one seed: how much a difference depends on which images were "
+        "evaluated, by so many draws of them (1000); seconds for 200 images, minutes for 5000",
     )
     add("--per", choices=("cell", "arm"), help="a line of CSV (default: cell)")
     add(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -13,10 +14,13 @@ from pathlib import Path
 from dashboards.curves import Curves, Points
 from dashboards.plans import Levels, Plan, Planned, arm_label, ordered
 from dashboards.reader import Runs, SweepRun
+from dashboards.resample import Matches, read_matches
 from dashboards.runs import Attempt
+from dashboards.store import one_line
 from dashboards.study import ABSENT, OUTCOMES, Arm, Axis, Cell, Study, Target
 from dashboards.which import chosen, sweep_name
 
+MATCHES = "matches.npz"  # an artifact of a cell
 FRESH_S = 1.0  # what was asked so short a time ago is not asked again
 
 
@@ -83,6 +87,17 @@ class Reader:
         `keys`: by default the loss and the sweep's metric."""
         client = self._runs.client
         return self._curves.of(client, self._runs.store, study, keys)
+
+    def matches(self, cell: Cell) -> Matches:
+        """What the detections of a cell matched. Raises ValueError where that is not on record."""
+        with tempfile.TemporaryDirectory(prefix="look-") as scratch:
+            try:
+                file = self._runs.client.download_artifacts(cell.run_id, MATCHES, scratch)
+            except Exception as error:  # of MLflow, of its file store, of the network
+                raise ValueError(
+                    f"{MATCHES} of {cell.label or cell.id} cannot be read: {one_line(error)}"
+                ) from None
+            return read_matches(Path(file))
 
     def _refresh(self) -> None:
         if time.monotonic() - self._asked > FRESH_S:

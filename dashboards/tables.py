@@ -216,6 +216,7 @@ def _remarks(
             f"the sweep decides by {plain(target)}: the error rates above are those of one table, "
             f"and looking at {plain(name)} as well adds to them"
         )
+    yield from _over_images(document, compared)
     if others:
         verb = "has" if len(others) == 1 else "have"
         listed = ", ".join(map(plain, others))
@@ -224,6 +225,17 @@ def _remarks(
     for screen in document["aliases"]:
         yield from _aliased(screen)
     yield from (f"caution: {plain(text)}" for text in document["cautions"])
+
+
+def _over_images(document: Document, compared: Mapping[str, Any] | None) -> Iterable[str]:
+    """Beneath arms of which one seed tells nothing."""
+    from dashboards.inference import ONE_SEED  # with scipy, which takes a second
+
+    if document["images"]:
+        said = (one["text"] for one in document["conclusions"] if one["kind"] == "images")
+        yield from map(plain, said)
+    elif compared and any(c["why"] == ONE_SEED for c in compared["arms"].values()):
+        yield "with one seed: --images tells how much a difference depends on the images"
 
 
 def _how_compared(document: Document, compared: Mapping[str, Any]) -> Iterable[str]:

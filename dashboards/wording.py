@@ -22,8 +22,8 @@ ORDER: tuple[Certainty, ...] = ("established", "failed", "not separable", "open"
 
 @dataclass(frozen=True)
 class Conclusion:
-    """`kind`: `arm`, `arms`, `effect` or `claim`. `arms`: the keys of the rows it is about.
-    `deltas`: the differences it speaks of, in its order, in the metric's unit."""
+    """`kind`: `arm`, `arms`, `effect`, `images` or `claim`. `arms`: the keys of the rows that it is
+    about. `deltas`: the differences it speaks of, in its order, in the metric's unit."""
 
     text: str
     kind: str

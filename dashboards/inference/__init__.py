@@ -5,6 +5,7 @@ from dashboards.inference.variances import Variances
 from dashboards.inference.verdicts import (
     LEVEL,
     MISS,
+    ONE_SEED,
     Comparison,
     Inference,
     Observation,
@@ -14,6 +15,7 @@ from dashboards.inference.verdicts import (
 __all__ = [
     "LEVEL",
     "MISS",
+    "ONE_SEED",
     "Comparison",
     "Inference",
     "Levels",

@@ -15,6 +15,7 @@ import pytest
 
 import dashboards
 from dashboards.document import document
+from dashboards.images import OverImages
 from dashboards.report import to_json
 from dashboards.study import ReferenceRow, Study
 from tests.dashboards.hostile import NAMES
@@ -126,7 +127,7 @@ def test_an_undocumented_key_and_a_missing_one_fail() -> None:
     """At every place of a document that has keys of its own."""
     validator = jsonschema.Draft202012Validator(SCHEMA)
     of = everything()
-    whole = document(of, curves(of))
+    whole = document(of, curves(of), images=[OverImages("a1", 0)])
     assert validator.is_valid(whole)
     places: dict[str, tuple[dict[str, Any], list[str]]] = {}
     for path, place, fixed in objects(SCHEMA, whole):
