@@ -416,7 +416,10 @@ def folder_of(name: str) -> Iterator[Path]:
         yield Path(place)
 
 
-def matrix(each: int, names: Sequence[str] = NAMES) -> list[Row]:
+def matrix(
+    each: int, names: Sequence[str] = NAMES, done: Callable[[list[Row]], None] = lambda rows: None
+) -> list[Row]:
+    """`done` gets the rows of each part as they come."""
     light = [name for name in names if name in FAULTS and name not in HEAVY]
     heavy = [name for name in names if name in HEAVY]
     rows: list[Row] = []
@@ -426,9 +429,11 @@ def matrix(each: int, names: Sequence[str] = NAMES) -> list[Row]:
         for faults in filter(None, (light, heavy)):
             rows += in_cells(cluster, stack.enter_context(folder_of("cells")), faults, each)
             print(to_text(rows), file=sys.stderr, flush=True)
+            done(rows)
         for name in (name for name in names if name in OTHERS):
             rows += OTHERS[name](cluster, stack.enter_context(folder_of(name)), each)
             print(to_text(rows[-1:]), file=sys.stderr, flush=True)
+            done(rows)
     return rows
 
 
@@ -466,12 +471,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME")
     args = parser.parse_args(argv)
     began = time.monotonic()
-    rows = matrix(args.each, args.only)
+    command = f"python -m tests.benchmarks.chaos --each {args.each}"
+    keep = args.each >= ENOUGH
+    rows = matrix(args.each, args.only, lambda rows: write(rows, command) if keep else None)
     print(to_text(rows))
     seconds = time.monotonic() - began
     print(f"{seconds:.0f} s on {os.cpu_count()} CPUs")
-    if args.each >= ENOUGH:
-        write(rows, f"python -m tests.benchmarks.chaos --each {args.each}")
+    if keep:
         print(f"written to {RESULTS}")
     return int(any(r.wrong or r.left for r in rows))
 
