@@ -25,6 +25,7 @@ _SCRIPTS = (
     "lines.js",
     "arms.js",
     "armtable.js",
+    "cells.js",
     "head.js",
     "map.js",
     "curves.js",

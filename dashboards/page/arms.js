@@ -61,8 +61,10 @@ function armRows() {
     const sought = [arm.label, ...Object.values(arm.levels), words, ...Object.keys(arm.outcomes)]
       .join(" ")
       .toLowerCase();
+    const over = (doc.images || []).find((one) => one.arm === arm.key);
     return {
       ...(told || {}),
+      over: state.metric === "mAP" && over && over.difference !== null ? over : null,
       key: arm.key,
       arm,
       seeds,

@@ -1,5 +1,4 @@
-// The ablation table: one row an arm, its difference from the baseline with the interval in place,
-// and under each row its cells.
+// The ablation table: one row an arm, its difference from the baseline with the interval in place.
 
 // The controls stay while the table below is drawn again: somebody may be typing in them.
 function drawArms(redraw, content) {
@@ -156,7 +155,12 @@ function differenceCell(row, digits) {
           `[${signed(row.low, digits)}, ${signed(row.high, digits)}]`,
         )
       : null;
-  return [el("span", {}, signed(row.difference, digits)), span];
+  const over =
+    row.over && `over images [${signed(row.over.low, digits)}, ${signed(row.over.high, digits)}]`;
+  return [
+    el("span", {}, signed(row.difference, digits)),
+    span || (over && el("span", { class: "interval" }, over)),
+  ];
 }
 
 function forestCell(scale, row, digits) {
@@ -167,7 +171,9 @@ function forestCell(scale, row, digits) {
   const span =
     typeof row.low === "number"
       ? `, interval ${signed(row.low, digits)} to ${signed(row.high, digits)}`
-      : ", no interval";
+      : row.over
+        ? `, no interval; over images ${signed(row.over.low, digits)} to ${signed(row.over.high, digits)}`
+        : ", no interval";
   const seeds = row.seeds.length
     ? `; seeds: ${row.seeds.map((v) => signed(v, digits)).join(", ")}`
     : "";
@@ -191,60 +197,9 @@ function legend() {
     parts.push(
       `Intervals hold for all arms at once on ${state.metric} alone. The sweep decides by ${doc.target.name}: looking at several metrics is not allowed for, so that claims here are hints.`,
     );
+  if ((doc.images || []).length && state.metric === "mAP")
+    parts.push(
+      `Dashed: over images drawn anew, for arms with one seed. It ${doc.images[0].covers}, and is no verdict.`,
+    );
   return parts.map((text) => el("p", { class: "note" }, text));
-}
-
-// ---------------------------------------------------------------- what is under a row
-
-function cellTable(row) {
-  const digits = digitsOf(metricOf(state.metric));
-  const columns = [
-    { key: "seed", title: "seed", number: true, value: null, cell: (cell) => cell.seed },
-    { key: "outcome", title: "outcome", cell: (cell) => outcome(cell.outcome) },
-    {
-      key: "value",
-      title: state.metric,
-      number: true,
-      cell: (cell) => fixed(valueOf(cell, state.metric), digits),
-    },
-    { key: "step", title: "ended at step", number: true, cell: (cell) => cell.step ?? "–" },
-    {
-      key: "reason",
-      title: "reason",
-      cell: (cell) => el("span", { class: "reason" }, cell.reason),
-    },
-    { key: "attempts", title: "attempts", number: true, cell: (cell) => cell.attempts },
-    { key: "where", title: "where", cell: where },
-  ];
-  const settings = Object.entries(row.arm.differences).map(([key, value]) =>
-    el("li", {}, el("code", {}, `${key}: ${value}`)),
-  );
-  const differs = settings.length
-    ? [
-        el("p", { class: "note" }, "Differs from the baseline in:"),
-        el("ul", { class: "settings" }, settings),
-      ]
-    : [];
-  return el(
-    "div",
-    { class: "inside" },
-    sheet({
-      id: `cells-${row.key}`,
-      caption: `Cells of ${row.arm.label}`,
-      columns,
-      rows: cellsOf(row.key).map((cell) => ({ ...cell, key: cell.seed })),
-      redraw: () => {},
-    }),
-    differs,
-  );
-}
-
-function where(cell) {
-  const command = cell.id
-    ? el("code", { title: "says why it ended so" }, `python -m orchestrator.why ${cell.id}`)
-    : null;
-  const folder = cell.folder
-    ? el("code", { class: "folder", title: "the cell's folder" }, cell.folder)
-    : null;
-  return [...linksOf(cell.links), command, folder];
 }

@@ -154,6 +154,23 @@ def test_differences_lie_where_the_common_axis_says(
     assert scales == pytest.approx([scales[0]] * len(scales), rel=1e-6)
 
 
+def test_what_is_told_over_images_is_labelled_and_is_no_interval(
+    open_page: Open, tmp_path: Path
+) -> None:
+    made = whole(study({("x",): [0.30], ("y",): [0.32]}, {"n": ("x", "y")}, ("x",)))
+    told = {"arm": "a1", "seed": 0, "images": 200, "draws": 1000, "difference": 0.02, "level": 0.05}
+    told |= {"low": -0.004, "high": 0.041, "covers": "covers which images were drawn", "why": ""}
+    path = tmp_path / "report.html"
+    path.write_text(render({**made, "images": [told]}), encoding="utf-8")
+    page = open_page(path)
+    row = page.locator("#arms-a1")
+    assert "over images [-0.0040, +0.0410]" in row.inner_text()
+    assert "nothing can be claimed" in row.inner_text()
+    assert row.locator("svg line.over").count() == 1
+    assert row.locator("svg line.span").count() == 0
+    assert page.get_by_text("It covers which images were drawn, and is no verdict.").is_visible()
+
+
 # ---------------------------------------------------------------- maps and curves
 
 
