@@ -1,6 +1,7 @@
 // Conclusions in words, each with links to the rows that it is about.
 
 const SHORT = 12; // conclusions that are shown at once
+const LINKS = 8; // rows that one of them links to
 
 function drawConclusions() {
   const told = doc.conclusions;
@@ -22,24 +23,17 @@ function drawConclusions() {
 
 // The words and, after them, links to the rows that they are about.
 function conclusion(one) {
+  const label = el("b", { class: "certainty" }, one.certainty);
+  return el("li", {}, label, " ", one.text, el("span", { class: "rows" }, placesOf(one)));
+}
+
+function placesOf(one) {
+  const to = (href, name, label) => el("a", { href, "aria-label": label, title: label }, name);
+  if (one.kind === "effect") return [" ", to("#effects", "pairs", "The pairs of each axis")];
   const arms = (one.arms || []).map(armOf).filter(Boolean);
-  const links = arms
-    .slice(0, 8)
-    .flatMap((arm, i) => [
-      i ? " · " : " ",
-      el(
-        "a",
-        { href: `#arms-${arm.key}`, title: arm.label, "aria-label": `Row of ${arm.label}` },
-        arms.length === 1 ? "row" : nameOf(arm),
-      ),
-    ]);
-  const more = arms.length > 8 ? ` and ${arms.length - 8} more` : "";
-  return el(
-    "li",
-    {},
-    el("b", { class: "certainty" }, one.certainty),
-    " ",
-    one.text,
-    el("span", { class: "rows" }, links, more),
-  );
+  const links = arms.slice(0, LINKS).flatMap((arm, i) => {
+    const name = arms.length === 1 ? "row" : nameOf(arm);
+    return [i ? " · " : " ", to(`#arms-${arm.key}`, name, `Row of ${arm.label}`)];
+  });
+  return arms.length > LINKS ? [...links, ` and ${arms.length - LINKS} more`] : links;
 }

@@ -101,7 +101,7 @@ def test_a_page_that_is_not_there_says_so(open_page: Open, address: str, browser
     page = browser.new_page()
     answer = page.goto(f"{address}sweep/<script>alert(1)</script>")
     assert answer.status == 404
-    assert "No sweep '<script>alert(1)</script>' is on record" in page.inner_text("main")
+    assert "no sweep '<script>alert(1)</script>' is on record" in page.inner_text("main")
     page.get_by_role("link", name="All sweeps").click()
     page.wait_for_selector("#sweeps")
     page.close()
