@@ -23,7 +23,10 @@ function scatter({ points, width, xTitle, yTitle, title, less }) {
     chart.append(svg("circle", { class: kind, cx, cy, r: p.front ? 5.5 : 4 }, about));
     if (!p.front) continue;
     const name = p.name.length > 40 ? `${p.name.slice(0, 39)}…` : p.name;
-    const at = { x: cx - 7, y: cy + (less ? 16 : -7), "text-anchor": "end" };
+    const fits = cx - 7 > name.length * 6; // on a narrow screen it may not
+    const at = fits
+      ? { x: cx - 7, y: cy + (less ? 16 : -7), "text-anchor": "end" }
+      : { x: cx + 8, y: cy + (less ? -7 : 16), "text-anchor": "start" };
     chart.append(svg("text", { class: "label", ...at }, name));
   }
   return chart;
