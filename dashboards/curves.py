@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dashboards.runs import finite
 from dashboards.store import LedgerError, Store, unreachable
-from dashboards.study import OPEN, Cell, Study
+from dashboards.study import Cell, Study
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -59,7 +59,7 @@ class Curves:
                 self._kept.move_to_end(key)
                 return self._kept[key]
         points = thinned(in_order(_history(client, store, *key)))
-        if cell.outcome not in OPEN:
+        if cell.ended is not None:  # one that is only judged lost may still be heard of
             with self._lock:
                 self._kept[key] = points
                 if len(self._kept) > KEPT:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from dashboards.store import LedgerError
+from dashboards.which import UnknownSweep
 
 T = TypeVar("T")
 
@@ -43,7 +44,7 @@ class Kept:
 
     def get(self, key: object, ask: Callable[[], T], make: Callable[[T], Any]) -> Read:
         """What `make` makes of the store's answer to `ask`; it is not made anew of the same object.
-        Raises LedgerError when `ask` fails and nothing is kept."""
+        Raises LedgerError when `ask` fails and nothing is kept, and UnknownSweep."""
         slot = self._slot(key)
         with slot.lock:
             if slot.asked is None or time.monotonic() - slot.asked >= self._fresh_s:
@@ -73,6 +74,9 @@ class _Slot:
     def take(self, ask: Callable[[], T], make: Callable[[T], Any]) -> None:
         try:
             answer = ask()
+        except UnknownSweep:  # it was deleted: what is kept of it is no news
+            self.found = self.answer = None
+            raise
         except LedgerError as error:
             self.error = " ".join(str(error).split())
             if self.found:

@@ -53,7 +53,7 @@ def read_plan(text: str | None) -> Plan | None:
     """None for no plan, and for a text that is none: anyone can replace an artifact."""
     try:
         return _plan(json.loads(text)) if text else None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
 
 

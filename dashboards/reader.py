@@ -221,7 +221,10 @@ class Runs:
             texts = pool.map(lambda s: artifact_text(client, s.run_id, "plan.json"), missing)
             for sweep, text in zip(missing, texts, strict=True):
                 plan = read_plan(text)
-                is_final = plan is not None and not sweep.is_open
+                before = self._plans.get(sweep.run_id)
+                if plan is None and before and before.start == sweep.start:
+                    plan = before.plan  # the artifact store is away for a while
+                is_final = text is not None and plan is not None and not sweep.is_open
                 until = math.inf if is_final else time.monotonic() + PLAN_S
                 self._plans[sweep.run_id] = _Known(sweep.start, until, plan)
 

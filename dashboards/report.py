@@ -83,9 +83,10 @@ def _made(args: argparse.Namespace, kind: str) -> str:
     from dashboards.document import document
     from dashboards.images import over_images
     from dashboards.results import Reader
+    from dashboards.which import sweep_name
 
     reader = Reader()
-    study = reader.study(args.sweep, args.variant)
+    study = reader.study(sweep_name(args.sweep), args.variant)
     images = over_images(study, reader.matches, args.images) if args.images else []
     if kind == "json":
         return to_json(document(study, reader.curves(study), images=images))

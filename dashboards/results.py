@@ -68,14 +68,13 @@ class Reader:
         return sorted(listed, key=lambda s: (s.updated or 0.0, s.began or 0.0), reverse=True)
 
     def study(self, name: str, variant: str | None = None) -> Study:
-        """The sweep `name`, which may be its YAML file as well. `variant`: the beginning of one of
-        its variants or the id of its run (default: the one that was last at work). As long as
-        nothing has changed it is the same object, so that what is made of it can be kept."""
-        wanted = sweep_name(name)
+        """The sweep `name`. `variant`: the beginning of one of its variants or the id of its run
+        (default: the one that was last at work). As long as nothing has changed it is the same
+        object, so that what is made of it can be kept."""
         with self._lock:
             self._refresh()
             sweeps, store = self._runs.sweeps.values(), self._runs.store
-            found = _study(self._runs, chosen(sweeps, store, wanted, variant))
+            found = _study(self._runs, chosen(sweeps, store, name, variant))
             if self._studies.get(found.run_id) != found:
                 self._studies[found.run_id] = found
             return self._studies[found.run_id]
@@ -112,8 +111,8 @@ def read_studies(root: Path | None = None) -> list[Listed]:
 
 
 def read_study(name: str, variant: str | None = None, root: Path | None = None) -> Study:
-    """One sweep: see `Reader.study`. Raises LedgerError."""
-    return Reader(root).study(name, variant)
+    """One sweep, by its name or its YAML file: see `Reader.study`. Raises LedgerError."""
+    return Reader(root).study(sweep_name(name), variant)
 
 
 def read_curves(

@@ -102,7 +102,10 @@ def finite(value: object) -> float | None:
     """A number as it was logged; None for none, NaN, and the infinities as MLflow has them."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
     return number if math.isfinite(number) and abs(number) < _INFINITE else None
 
 
@@ -128,7 +131,7 @@ def _metrics(run: Run) -> dict[str, float]:
     metrics = finite_only(run.data.metrics)
     try:
         classes = json.loads(run.data.tags.get("cell.class_AP", "{}"))
-    except ValueError:  # MLflow cuts what is too long
+    except (ValueError, RecursionError):  # MLflow cuts what is too long
         classes = {}
     if isinstance(classes, dict):
         metrics |= {f"{CLASS}{name}": value for name, value in finite_only(classes).items()}

@@ -25,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     try:
         listening = _listen(args.host, args.port)
-    except OSError as error:
-        said = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # the latter of a name that cannot be one
+        said = getattr(error, "strerror", None) or str(error)
         print(f"--host {args.host} --port {args.port}: {said}", file=sys.stderr)
         return EXIT_MISTAKE
     with listening:

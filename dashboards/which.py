@@ -32,20 +32,24 @@ def sweep_name(given: str) -> str:
     return name
 
 
+class UnknownSweep(LedgerError):
+    """The store answers, and has no such sweep, or several; one line."""
+
+
 def chosen(sweeps: Collection[SweepRun], store: Store, name: str, variant: str | None) -> SweepRun:
     """The one of `sweeps` that is called `name`. `variant`: the beginning of one of its variants or
-    the id of its run (default: the one that was last at work). Raises LedgerError."""
+    the id of its run (default: the one that was last at work). Raises UnknownSweep."""
     found = [sweep for sweep in sweeps if sweep.name == name]
     if not found:
-        raise LedgerError(_unknown(name, {s.name for s in sweeps}, store))
+        raise UnknownSweep(_unknown(name, {s.name for s in sweeps}, store))
     if variant:
         of_sweep, found = found, [s for s in found if _is_variant(s, variant)]
         if not found:
             have = ", ".join(_variant_text(s) for s in of_sweep[:_SHOWN])
-            raise LedgerError(f"the sweep {name!r} has no variant {variant!r}; it has {have}")
+            raise UnknownSweep(f"the sweep {name!r} has no variant {variant!r}; it has {have}")
         if len({s.variant for s in found}) > 1:
             have = ", ".join(_variant_text(s) for s in found[:_SHOWN])
-            raise LedgerError(f"{variant!r} begins several variants of {name!r}: {have}")
+            raise UnknownSweep(f"{variant!r} begins several variants of {name!r}: {have}")
     return max(found, key=lambda s: (s.is_open, s.ended or s.began or 0.0, s.run_id))
 
 

@@ -25,7 +25,7 @@ class Gauges:
     def __init__(self, sweep: str) -> None:
         from ray.util.metrics import Gauge
 
-        self._sweep = sweep
+        self._sweep = _ascii(sweep)
         self._told = 0.0
         self._outcomes: set[str] = set()
         self._held: set[Held] = set()
@@ -58,7 +58,12 @@ class Gauges:
 
     def _tags(self, held: Held) -> dict[str, str]:
         cell, ip, gpu = held
-        return {"sweep": self._sweep, "cell": cell, "ip": ip, "GpuIndex": gpu}
+        return {"sweep": self._sweep, "cell": _ascii(cell), "ip": ip, "GpuIndex": gpu}
+
+
+def _ascii(text: str) -> str:
+    """Ray takes no other letters in a tag."""
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def _held(gangs: Iterable[Gang]) -> Iterable[Held]:

@@ -163,7 +163,7 @@ class Ledger:
             run_id = open_sweep_run(self._live, self.experiment_id, self.name, tags)
             # within MLflow's page; links first, as it folds a note after some lines
             page = f"#/experiments/{self.experiment_id}/runs/{run_id}/artifacts/{REPORT}"
-            link = f"[Report]({page}): the table with its intervals, curves, failures."
+            link = f"[Report]({page}), written at the end: intervals, curves, failures."
             self._live.set_tag(run_id, "mlflow.note.content", f"{link}\n\n{cut(note, 7500)}")
         except Exception as error:
             raise LedgerError(unreachable(self.store, error)) from error

@@ -14,12 +14,12 @@ def publish(ledger: Ledger, sweep_run: str, root: Path, say: Callable[[str], Non
     """Write the report of the sweep whose own run is `sweep_run`, and return its conclusions, the
     most important first. Everything is on record already: what goes wrong here costs no result, and
     is said. `root` is the folder of the embedded store."""
-    # scipy and the templates take a second to import: planning a sweep does without
-    from dashboards.document import document
-    from dashboards.render import render
-    from dashboards.results import Reader
-
     try:
+        # scipy and the templates take a second to import: planning a sweep does without
+        from dashboards.document import document
+        from dashboards.render import render
+        from dashboards.results import Reader
+
         reader = Reader(root)
         study = reader.study(ledger.name, sweep_run)
         made = document(study, reader.curves(study))

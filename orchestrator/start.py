@@ -64,16 +64,16 @@ def start_sweep(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: Co
         ending.event = event_of(ended.is_whole, ended.stopped, ended.aborted)
         ending.reason = ended.aborted
     print_text(ended.recorder.report())
-    if ended.recorder.stored and not plan.is_tuning:
-        root = plan.folder.parents[1]
-        for conclusion in publish(ledger, ended.recorder.sweep_run, root, say)[:MOST]:
-            print_text(f"- {conclusion}")
     if ended.aborted:
         say(ended.aborted)
     if ended.stopped == "drained" and not ended.is_whole:
         say("drained: what waits was not started; the same command goes on")
     if ended.stopped == "budget" and not ended.is_whole:
         say(spending.line())
+    if ended.recorder.stored and ended.is_last:
+        root = plan.folder.parents[1]
+        for conclusion in publish(ledger, ended.recorder.sweep_run, root, say)[:MOST]:
+            print_text(f"- {conclusion}")
     return ended.code
 
 

@@ -100,8 +100,13 @@ def train(
 
 def _telling(gauges: Gauges, recorder: Recorder, campaign: Campaign) -> Callable[[], None]:
     def tell() -> None:
-        if gauges.is_due():
+        if not gauges.is_due():
+            return
+        try:
             gauges.tell(recorder.rows, len(campaign.queue), campaign.gangs)
+        except Exception as error:  # a panel that lacks numbers ends no sweep
+            recorder.message(f"no further metrics for Prometheus: {error}")
+            recorder.every_tick(lambda: None)
 
     return tell
 

@@ -337,7 +337,24 @@ DAMAGE = [
     '{"cells": [{"id": "a", "label": "x", "seed": "one", "axes": {}}]}',
     '{"cells": [], "axes": {"a": 5}}',
     "[" * 100_000,
+    '{"cells": [], "axes": {}, "metric": {"min_effect": 1' + "0" * 400 + "}}",
+    '{"cells": [{"id": "a", "label": "x", "seed": Infinity, "axes": {}}]}',
 ]
+
+
+def test_a_plan_is_kept_while_its_artifact_cannot_be_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboards.reader.PLAN_S", 0.0)
+    monkeypatch.setattr("dashboards.results.FRESH_S", 0.0)
+    start = Start(root, plan_of(root))
+    start.train(0, 0.4)
+    reader = Reader(root)
+    before = reader.study("small")
+    file = plan_file(root, start.run)
+    file.rename(file.with_suffix(".away"))
+    assert reader.study("small") == before
+    assert len(list(before.cells)) == 12
 
 
 @pytest.mark.parametrize("damage", [None, *DAMAGE])

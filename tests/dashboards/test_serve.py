@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -285,3 +285,23 @@ def test_a_host_that_is_not_this_machine_is_one_line(capsys: pytest.CaptureFixtu
     assert main(["--host", "192.0.2.77", "--port", "0"]) == 2  # TEST-NET-1, nobody's
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("--host 192.0.2.77 --port 0: ")
+
+
+def test_a_sweep_that_is_called_like_a_file_is_that_sweep(tmp_path: Path) -> None:
+    """The file `small.yaml`, which lies where the server runs, names another one."""
+    root = empty_store(tmp_path / "tables", tmp_path / "project")
+    Start(root, plan_of(root, question="that?", seeds=[0]))
+    Start(root, plan_of(root, name="small.yaml", question="this?", seeds=[0]))
+    assert (root / "small.yaml").is_file()
+    with served(root) as (address, _):
+        found = json.loads(ask(address, "/api/sweep/small.yaml.json")[1])
+        assert found["sweep"]["question"] == "this?"
+        hidden = root / "hidden.yaml"
+        hidden.write_text("secret: [")
+        answer, text = ask(address, f"/api/sweep/{quote(str(hidden), safe='')}.json")
+        assert (answer.status, "secret" in text) == (404, False)
+
+
+def test_a_name_that_no_host_has_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--host", "a..b", "--port", "0"]) == 2
+    assert capsys.readouterr().err.startswith("--host a..b --port 0: ")
