@@ -84,10 +84,6 @@ def contrasts(
     weights = np.array([[one.weights.get(arm, 0.0) for arm in arms] for one in told])
     found = fit(values.reshape(len(arms), len(seeds)), weights)
     spreads = spread(found, variances)
-    # a difference of two arms is as in the table; many arms draw on one pooled variance, and
-    # together tell no more of it than all cells do
-    many = (weights != 0).sum(1) > 2
-    dfs = np.where(many, np.minimum(spreads.dfs, max(found.layout.df, 1)), spreads.dfs)
     loads = (0.0,) if single else _loads(found.layout, len(asked))
     rule = Rule(loads, level, miss, min_effect, goal)
     out: dict[int, Comparison] = {}
@@ -98,7 +94,7 @@ def contrasts(
         elif not found.variance > 0:
             made = replace(plain, verdict="open", why=NO_NOISE)
         else:
-            made = rule.decide(plain, found.difference[j], spreads.errors[j], dfs[j])
+            made = rule.decide(plain, found.difference[j], spreads.errors[j], spreads.dfs[j])
             done = not (one.waits or waits(cells, *one.weights))
             if made.verdict == "open" and min_effect is None and done:
                 made = replace(made, verdict="not separable", more=None)

@@ -47,7 +47,11 @@ def spread(found: Fit, variances: Variances = "auto") -> Spread:
 
 
 def _own_errors(found: Fit) -> tuple[Array, Array]:
-    """Welch's standard errors and degrees of freedom, from moderated variances of the arms."""
+    """Welch's standard errors and degrees of freedom, from moderated variances of the arms.
+
+    The pooled variance that they are drawn towards is estimated from the same cells, so that they
+    never have more degrees of freedom than all cells together.
+    """
     own_df = found.layout.own_df
     own = np.where(np.isnan(found.own_variance), 0.0, found.own_variance)
     moderated = (PRIOR * found.variance + own_df * own) / (PRIOR + own_df)
@@ -55,7 +59,8 @@ def _own_errors(found: Fit) -> tuple[Array, Array]:
     with np.errstate(divide="ignore", invalid="ignore"):
         dfs = parts.sum(1) ** 2 / (parts**2 / (PRIOR + own_df)).sum(1)
     # rounded down: a critical value is then computed once for nearly equal ones
-    return np.sqrt(parts.sum(1)), np.maximum(np.floor(2 * dfs) / 2, 1.0)
+    dfs = np.minimum(np.floor(2 * dfs) / 2, found.layout.df)
+    return np.sqrt(parts.sum(1)), np.maximum(dfs, 1.0)
 
 
 def bartlett(found: Fit) -> float | None:
