@@ -129,7 +129,7 @@ def _verdicts(say: Wording, inference: Inference) -> list[Conclusion]:
 def _claim(say: Wording, c: Comparison, inference: Inference) -> Conclusion:
     text = f"{say.name(c.arm)} is {c.verdict} than t{say.name(inference.baseline)[1:]}"
     if c.small:
-        text += f" by less than the {say.plain(inference.min_effect)} that matters"
+        text += f" by less than the {say.matters} that matters"
     if c.failed:
         text += f" where it converged ({c.n} of {seeds(c.n + c.failed)})"
     return _made(say, f"{text}: {say.evidence(c, inference)}.", "established", c)
@@ -140,7 +140,7 @@ def _same(say: Wording, c: Comparison, inference: Inference) -> Conclusion:
     text += f": {say.evidence(c, inference)}"
     if inference.min_effect is not None:
         sure = f"{100 * (1 - inference.miss):.0f} % of cases"
-        text += f"; {say.plain(inference.min_effect)} or more would have shown in {sure}"
+        text += f"; {say.matters} or more would have shown in {sure}"
     elif c.low is not None and c.high is not None:
         text += f"; a difference of {say.plain(max(-c.low, c.high))} stays possible"
     return _made(say, f"{text}.", "not separable", c)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from dashboards.aliases import fractions, runs_of
 from dashboards.inference import LEVEL
-from dashboards.study import Study
+from dashboards.pairs import Pair, fours_of
+from dashboards.study import OPEN, Study
 from dashboards.wording import Certainty, Conclusion, Wording, cut, seed, seeds
 
 if TYPE_CHECKING:
@@ -17,11 +19,15 @@ if TYPE_CHECKING:
 def effect_conclusions(
     study: Study, effects: Iterable[Effect], interactions: Iterable[Interaction]
 ) -> list[Conclusion]:
-    """Of an axis with one pair of arms nothing is said: that pair is the arm against the baseline.
+    """Of an axis whose one pair is an arm against the baseline nothing is said: the arm tells that.
     Of interactions those are told that are established."""
     say = Wording(study)
-    told = [_effect(say, e) for e in effects if e.basis == "fraction" or e.planned > 1]
+    told = [_effect(say, e) for e in effects if not _is_an_arm(study, e)]
     return told + [_interaction(say, i) for i in interactions if i.verdict == "depends"]
+
+
+def _is_an_arm(study: Study, e: Effect) -> bool:
+    return e.basis == "pairs" and e.planned == 1 and e.rows[0].other == study.baseline
 
 
 def _effect(say: Wording, e: Effect) -> Conclusion:
@@ -29,11 +35,13 @@ def _effect(say: Wording, e: Effect) -> Conclusion:
     certainty: Certainty = "open"
     if e.verdict == "did not converge":
         certainty = "failed"
-        text = f"Neither {level} nor {other} converged in any of {_pairs(e.planned)}"
+        if e.both_failed == e.planned:
+            text = f"Neither {level} nor {other} converged in any of {_pairs(e.planned)}"
+        else:
+            text = f"{level} did not converge in any of {_pairs(e.planned)}"
     elif e.verdict in ("better", "worse"):
         certainty = "established"
-        less = f" by less than the {say.plain(say.study.target.min_effect)} that matters"
-        text = f"{level} is {e.verdict} than {other}{less if e.small else ''} {_over(e, e.verdict)}"
+        text = _claim(say, e, level, other)
     elif e.verdict == "not separable":
         certainty = "not separable"
         text = f"{level} cannot be told apart from {other} {_over(e)}"
@@ -43,63 +51,123 @@ def _effect(say: Wording, e: Effect) -> Conclusion:
     if e.verdict == "open":
         text += f"; about {seeds(e.more)} more would decide it" if e.more else ""
         text += f"; {e.why}" if e.why and not e.more else ""
-    text += _failures(e, level, other)
+    text += _failures(say.study, e, level, other)
     text += f"; {e.warning}" if e.warning else ""
-    rows = dict.fromkeys(key for pair in e.rows for key in (pair.arm, pair.other))
     deltas = () if e.difference is None else (e.difference,)
-    return Conclusion(f"{text}.", "effect", tuple(rows), e.metric, certainty, deltas)
+    return Conclusion(f"{text}.", "effect", _rows(say.study, e), e.metric, certainty, deltas)
+
+
+def _claim(say: Wording, e: Effect, level: str, other: str) -> str:
+    """Where most pairs point the other way, both are said."""
+    less = f" by less than the {say.matters} that matters" if e.small else ""
+    text = f"{level} is {{}}{e.verdict} than {other}{less}"
+    if e.basis == "fraction":
+        return f"{text.format('')} {_over(e)}"
+    agree, differ = (e.better, e.worse) if e.verdict == "better" else (e.worse, e.better)
+    if differ < agree:
+        return f"{text.format('')} in {agree} of {_told(e)}"
+    opposite = "worse" if e.verdict == "better" else "better"
+    return f"{text.format('on average ')}, though {opposite} in {differ} of {_told(e)}"
+
+
+def _rows(study: Study, e: Effect) -> tuple[str, ...]:
+    if e.basis == "fraction":
+        return _runs(study, e.axis)
+    return tuple(dict.fromkeys(key for pair in e.rows for key in (pair.arm, pair.other)))
+
+
+def _runs(study: Study, *axes: str) -> tuple[str, ...]:
+    """The runs of the fractions that vary all of `axes`."""
+    of = [f for f in fractions(study) if all(axis in f.factors for axis in axes)]
+    return tuple(dict.fromkeys(key for f in of for key in runs_of(study, f)))
 
 
 def _interaction(say: Wording, i: Interaction) -> Conclusion:
     text = f"What {cut(i.axis)}={cut(i.level)} does depends on {cut(i.by_axis)}"
-    (a, b), (c, d) = i.means
-    if a is not None and b is not None and c is not None and d is not None:
-        by = say.signed(c - a), say.signed(d - b)
-        text += f": {i.metric} {by[0]} at {cut(i.by_against)} and {by[1]} at {cut(i.by_level)}"
+    digits, parts = say.places(i), []
+    if (both := simple_effects(i)) is not None:
+        at, by = (say.signed(value, digits) for value in both)
+        parts.append(f"{at} at {cut(i.by_against)} and {by} at {cut(i.by_level)}")
     if i.difference is not None and i.low is not None and i.high is not None:
-        interval = f"95 % interval {say.signed(i.low)} to {say.signed(i.high)}"
-        text += f", {say.signed(i.difference)} apart ({interval}, {seeds(i.seeds)})"
+        interval = f"95 % interval {say.signed(i.low, digits)} to {say.signed(i.high, digits)}"
+        apart = f"{say.signed(i.difference, digits)} apart"
+        parts.append(f"{apart} ({interval}, {seeds(i.seeds)})")
+    text += f": {i.metric} {', '.join(parts)}" if parts else ""
     text += f"; {i.warning}" if i.warning else ""
     deltas = () if i.difference is None else (i.difference,)
-    return Conclusion(f"{text}.", "effect", (), i.metric, "established", deltas)
+    rows = _crossed_rows(say.study, i)
+    return Conclusion(f"{text}.", "effect", rows, i.metric, "established", deltas)
 
 
-def _over(e: Effect, way: str = "") -> str:
-    """`in 5 of 6 pairs`, `over 6 pairs`, `over 8 runs of a fraction`"""
-    if e.basis == "fraction":
-        return f"over {e.planned} runs of a fraction"
-    if way:
-        return f"in {e.better if way == 'better' else e.worse} of {_pairs(e.pairs)}"
-    return f"over {_pairs(e.pairs)}"
+def simple_effects(i: Interaction) -> tuple[float, float] | None:
+    """What the level does at `by_against` and at `by_level`, by plain means; None where these are
+    not the numbers that the interaction is made of, which is so where cells are missing."""
+    (a, b), (c, d) = i.means
+    if a is None or b is None or c is None or d is None or i.difference is None:
+        return None
+    size = max(map(abs, (a, b, c, d)))
+    same = abs((d - b) - (c - a) - i.difference) <= 1e-9 * size
+    return (c - a, d - b) if same else None
+
+
+def _crossed_rows(study: Study, i: Interaction) -> tuple[str, ...]:
+    if i.basis == "fraction":
+        return _runs(study, i.axis, i.by_axis)
+    axes = {axis.name: axis for axis in study.axes}
+    fours = fours_of(study, axes[i.axis], i.level, axes[i.by_axis], i.by_level)
+    return tuple(dict.fromkeys(key for four in fours for key in four.keys))
+
+
+def _over(e: Effect) -> str:
+    """`over 6 pairs`, `over 2 pairs with a result (3 planned)`, `over 8 runs of a fraction`"""
+    return f"over {e.planned} runs of a fraction" if e.basis == "fraction" else f"over {_told(e)}"
+
+
+def _told(e: Effect) -> str:
+    if e.pairs == e.planned:
+        return _pairs(e.pairs)
+    return f"{_pairs(e.pairs) if e.pairs else 'no pairs'} with a result ({e.planned} planned)"
 
 
 def _numbers(say: Wording, e: Effect) -> str:
     if e.difference is None:
         return ""
-    text = f": {e.metric} {say.signed(e.difference)}"
+    digits = say.places(e)
+    text = f": {e.metric} {say.signed(e.difference, digits)}"
     if e.low is None or e.high is None:
         return text
     level = f"{100 * (1 - LEVEL):.0f} %"
-    interval = f"{level} interval {say.signed(e.low)} to {say.signed(e.high)}"
+    interval = f"{level} interval {say.signed(e.low, digits)} to {say.signed(e.high, digits)}"
     return f"{text} ({interval}, {e.seeds} {seed(e.seeds)})"
 
 
-def _failures(e: Effect, level: str, other: str) -> str:
-    """Pairs of which an arm never converged, and seeds in which one of two cells did not."""
-    out = ""
-    if e.verdict == "did not converge":
-        return out
-    for count, who in ((e.only_level_failed, level), (e.only_other_failed, other)):
-        out += f"; in {_more(count)} only {who} never converged" if count else ""
-    out += f"; in {_more(e.both_failed)} neither ever converged" if e.both_failed else ""
+def _failures(study: Study, e: Effect, level: str, other: str) -> str:
+    """Every pair that is not among those with a result, and seeds in which one of two cells did not
+    converge."""
+    if e.both_failed == e.planned:  # said already
+        return ""
+    further = "further " if e.pairs else ""
+    waits = sum(not pair.seeds and _waits(study, pair) for pair in e.rows)
+    failed = e.only_level_failed + e.only_other_failed + e.both_failed
+    ended = len(e.rows) - e.pairs - failed - waits if e.rows else 0
+    pairs = (
+        (e.only_level_failed, f"only {level} never converged"),
+        (e.only_other_failed, f"only {other} never converged"),
+        (e.both_failed, "neither ever converged"),
+        (waits, "there is no result yet"),
+        (ended, "all cells have ended and no seed has a value in both arms"),
+    )
+    out = "".join(f"; in {_pairs(count, further)} {what}" for count, what in pairs if count)
     for count, who in ((e.level_failed, level), (e.other_failed, other)):
         out += f"; {seeds(count)} failed with {who} only" if count else ""
     return out
 
 
-def _pairs(count: int) -> str:
-    return "1 pair" if count == 1 else f"{count} pairs"
+def _waits(study: Study, pair: Pair) -> bool:
+    """Of a pair without a result: one is to come, unless an arm is known to have failed."""
+    cells = [cell for arm in (pair.arm, pair.other) for cell in study.arm(arm).cells]
+    return "failed" not in pair.standing and any(cell.outcome in OPEN for cell in cells)
 
 
-def _more(count: int) -> str:
-    return "1 further pair" if count == 1 else f"{count} further pairs"
+def _pairs(count: int, further: str = "") -> str:
+    return f"{count} {further}pair" + ("" if count == 1 else "s")

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dashboards.digits import places, written
+
 Document = Mapping[str, Any]
 
 OTHERS = ("AP50", "AP75")
@@ -87,7 +89,8 @@ def ablation_table(
         mark = marks.get(ends[arm["key"]], "")
         row.append(Entry(_value(arm, of_arm, known[name], True), mark, clear))
         if found:
-            row.append(Entry(_difference(found, known[name]["digits"] + 1)))
+            digits = known[name]["digits"] + 1
+            row.append(Entry(_difference(found, digits, compared["min_effect"])))
             row.append(Entry(plain(found["words"]), strong=clear))
         row += [Entry(_value(arm, of_arm, known[other]), mark) for other in shown[1:]]
         rows.append(tuple(row))
@@ -152,15 +155,13 @@ def _value(arm: Mapping[str, Any], cells: Sequence[Any], metric: Any, count: boo
     return ", ".join([mean, *told]) if count else mean
 
 
-def _difference(found: Mapping[str, Any], digits: int) -> str:
-    """With more digits where an interval that leaves out 0 would be printed with a 0."""
+def _difference(found: Mapping[str, Any], digits: int, matters: float | None) -> str:
     low, high = found["low"], found["high"]
     if found["difference"] is None:
         return ""
     if low is None or high is None:
         return f"{found['difference']:+z.{digits}f}"
-    while low * high > 0 and digits < 12 and not float(f"{min(abs(low), abs(high)):.{digits}f}"):
-        digits += 1
+    digits = places(digits, low, high, matters)
     return f"{found['difference']:+z.{digits}f} [{low:+z.{digits}f}, {high:+z.{digits}f}]"
 
 
@@ -251,8 +252,8 @@ def _how_compared(document: Document, compared: Mapping[str, Any]) -> Iterable[s
     )
     if compared["min_effect"] is not None:
         rates += (
-            f"; a difference of {compared['min_effect']:g} or more is called not separable in at "
-            f"most {_percent(compared['miss'])} of cases"
+            f"; a difference of {written(compared['min_effect'])} or more is called not separable "
+            f"in at most {_percent(compared['miss'])} of cases"
         )
     yield rates
     if document["looks"]:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from dashboards.digits import places, written
 from dashboards.inference import Comparison, Inference
 from dashboards.metrics import describe
 from dashboards.study import Arm, Study
+
+if TYPE_CHECKING:
+    from dashboards.effects import Effect
+    from dashboards.interactions import Interaction
 
 FAILED = ("diverged", "stalled")
 MANY = 5  # arms of which the same is said one by one; more are told in one sentence
@@ -57,9 +62,10 @@ class Wording:
         paired = f"{c.pairs} paired {seed(c.pairs)}"
         if c.difference is None or c.low is None or c.high is None:
             return f"{self.metric}, {paired}"
-        level = f"{100 * (1 - inference.level):.0f} %"
-        interval = f"{self.signed(c.low)} to {self.signed(c.high)}"
-        return f"{self.metric} {self.signed(c.difference)} ({level} interval {interval}, {paired})"
+        level, digits = f"{100 * (1 - inference.level):.0f} %", self.places(c)
+        interval = f"{self.signed(c.low, digits)} to {self.signed(c.high, digits)}"
+        difference = self.signed(c.difference, digits)
+        return f"{self.metric} {difference} ({level} interval {interval}, {paired})"
 
     def range(self, cs: list[Comparison]) -> str:
         """` (mAP -0.002 to +0.003, 2 to 3 paired seeds each)`; empty without differences"""
@@ -70,16 +76,28 @@ class Wording:
         count = (
             f"{most} paired {seed(most)}" if least == most else f"{least} to {most} paired seeds"
         )
-        between = f"{self.signed(min(found))} to {self.signed(max(found))}"
+        digits = places(self.digits, min(found), max(found))
+        between = f"{self.signed(min(found), digits)} to {self.signed(max(found), digits)}"
         return f" ({self.metric} {between}, {count} each)"
 
-    def signed(self, value: float) -> str:
-        """`+0.012`; what rounds to zero has no sign."""
-        sign = "+" if round(value, self.digits) else ""
-        return f"{value:{sign}z.{self.digits}f}{self.unit}"
+    def places(self, found: Comparison | Effect | Interaction) -> int:
+        """The digits that its difference and interval are printed with."""
+        return places(self.digits, found.low, found.high, self.study.target.min_effect)
 
-    def plain(self, value: float | None) -> str:
-        return f"{value or 0.0:.{self.digits}f}{self.unit}"
+    def signed(self, value: float, digits: int | None = None) -> str:
+        """`+0.012`; what rounds to zero has no sign."""
+        digits = self.digits if digits is None else digits
+        sign = "+" if round(value, digits) else ""
+        return f"{value:{sign}z.{digits}f}{self.unit}"
+
+    def plain(self, value: float) -> str:
+        """A size, with digits enough not to be nothing."""
+        return f"{value:.{places(self.digits, value, value)}f}{self.unit}"
+
+    @property
+    def matters(self) -> str:
+        """The smallest difference that does, as the sweep file has it."""
+        return f"{written(self.study.target.min_effect or 0.0)}{self.unit}"
 
 
 def cut(text: str, size: int = LONG) -> str:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dashboards.conclusions import ORDER, Conclusion, conclusions
+from dashboards.digits import places
 from dashboards.inference import compare
 from dashboards.study import OUTCOMES
 from dashboards.wording import LONG, MANY
@@ -61,9 +62,46 @@ def test_what_is_worse_and_where_less_is_better() -> None:
 def test_a_small_one_is_called_so() -> None:
     (said,) = texts({"bn": BN, "gn": GN}, min_effect=0.06)
     assert (
-        "is better than the baseline (norm=bn) by less than the 0.060 that matters: mAP +0.051"
+        "is better than the baseline (norm=bn) by less than the 0.06 that matters: mAP +0.051"
         in said
     )
+
+
+def test_no_number_is_printed_that_its_verdict_denies() -> None:
+    # differences 0.000010, 0.000011, 0.000012: SD 0.000001, of which 4.3027 / sqrt(3) are
+    # 0.00000248: 0.0000085 to 0.0000135
+    near = [b + d for b, d in zip(BN, (0.000010, 0.000011, 0.000012), strict=True)]
+    assert texts({"bn": BN, "gn": near}, min_effect=0.00004) == [
+        "norm=gn is better than the baseline (norm=bn) by less than the 0.00004 that matters: mAP"
+        " +0.00001 (95 % interval +0.00001 to +0.00001, 3 paired seeds)."
+    ]
+    # differences -0.0001, 0, 0.0001: 4.3027 * 0.0001 / sqrt(3) = 0.000248 to either side
+    near = [b + d for b, d in zip(BN, (-0.0001, 0.0, 0.0001), strict=True)]
+    assert texts({"bn": BN, "gn": near}) == [
+        "norm=gn cannot be told apart from the baseline: mAP 0.0000 (95 % interval -0.0002 to"
+        " +0.0002, 3 paired seeds); a difference of 0.0002 stays possible."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "matters", "digits"),
+    [
+        (0.004, 0.020, None, 3),
+        (0.0004, 0.020, None, 4),  # 0.000 to 0.020 would hold 0
+        (-0.020, -0.00006, None, 4),  # -0.0001
+        (-0.0001, 0.020, None, 3),  # holds 0, as it is printed too
+        (-0.00002, 0.00003, None, 5),  # 0 to 0 would be no interval
+        (0.0489, 0.05368, 0.0537, 5),  # 0.054 and 0.0537 do not lie within 0.0537
+        (0.0489, 0.05368, 0.05, 3),  # nor does this
+        (-1e-17, 1e-17, None, 3),  # what rounding left
+        (0.0, 0.0, None, 3),
+        (None, 0.1, None, 3),
+    ],
+)
+def test_digits_by_hand(
+    low: float | None, high: float | None, matters: float | None, digits: int
+) -> None:
+    assert places(3, low, high, matters) == digits
 
 
 def test_where_only_some_seeds_converged_both_are_said() -> None:

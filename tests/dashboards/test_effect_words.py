@@ -55,9 +55,72 @@ def test_pairs_that_failed_are_in_the_sentence() -> None:
     }
     said = [c.text for c in crossed(arms) if c.kind == "effect"]
     (norm,) = [text for text in said if text.startswith("norm=gn")]
-    assert norm.startswith("norm=gn is better than norm=bn in 2 of 2 pairs: mAP +0.0")
+    assert norm.startswith(
+        "norm=gn is better than norm=bn in 2 of 2 pairs with a result (3 planned): mAP +0.0"
+    )
     assert "; in 1 further pair only norm=bn never converged" in norm
     assert "; 3 seeds failed with norm=bn only" in norm
+
+
+def plus(seeds: Sequence[float], by: float, noise: float = 0.001) -> list[made.Seed]:
+    """`seeds` plus `by`, less and more than that in the first and the last of three."""
+    return [b + by + d for b, d in zip(seeds, (-noise, 0.0, noise), strict=True)]
+
+
+def test_of_a_level_that_never_converged_the_other_is_told_too() -> None:
+    dead: list[made.Seed] = ["diverged"] * 3
+    arms = {("bn", "4"): BN, ("gn", "4"): dead, ("bn", "2"): plus(BN, -0.1), ("gn", "2"): dead}
+    (said,) = [c.text for c in crossed(arms) if c.text.startswith("norm=gn") and c.kind == "effect"]
+    assert said == (
+        "norm=gn did not converge in any of 2 pairs; in 2 pairs only norm=gn never converged; 6"
+        " seeds failed with norm=gn only."
+    )
+    arms |= {("bn", "4"): dead, ("bn", "2"): dead}
+    (said,) = [c.text for c in crossed(arms) if "norm=gn nor" in c.text]
+    assert said == "Neither norm=gn nor norm=bn converged in any of 2 pairs."
+
+
+def test_every_pair_that_is_planned_is_accounted_for() -> None:
+    arms: dict[tuple[str, str], list[made.Seed]] = {
+        ("bn", "4"): [*BN],
+        ("gn", "4"): plus(BN, 0.05),
+        ("bn", "2"): [*BN],
+        ("gn", "2"): [None] * 3,
+        ("bn", "1"): [*BN],
+        ("gn", "1"): ["oom"] * 3,
+    }
+    (said,) = [c.text for c in crossed(arms) if c.text.startswith("norm=gn") and c.kind == "effect"]
+    assert said.startswith(
+        "norm=gn is better than norm=bn in 1 of 1 pair with a result (3 planned): mAP +0.050 (95 %"
+    )
+    assert said.endswith(
+        "; in 1 further pair there is no result yet; in 1 further pair all cells have ended and no"
+        " seed has a value in both arms."
+    )
+
+
+def test_where_most_pairs_point_the_other_way_both_are_said() -> None:
+    # (0.09 - 0.01 - 0.01 - 0.01) / 4 = 0.015
+    by = {"8": 0.09, "4": -0.01, "2": -0.01, "1": -0.01}
+    arms = {("bn", batch): BN for batch in by}
+    turned = {("gn", batch): plus(BN, d) for batch, d in by.items()}
+    axes = {"norm": ["bn", "gn"], "batch": [*by]}
+    study = made.study({**arms, **turned}, axes, ["bn", "8"])
+    (said,) = [
+        c.text
+        for c in conclusions(study, None, axis_effects(study), [])
+        if c.text.startswith("norm=gn is")
+    ][:1]
+    assert said.startswith(
+        "norm=gn is on average better than norm=bn, though worse in 3 of 4 pairs: mAP +0.015 (95 %"
+    )
+
+
+def test_one_pair_that_is_not_against_the_baseline_is_told() -> None:
+    arms = {("bn", "4"): BN, ("bn", "2"): plus(BN, -0.1), ("gn", "2"): plus(BN, -0.05)}
+    said = [c for c in crossed(arms) if c.kind == "effect"]
+    assert [c.text.split(" is ")[0] for c in said] == ["norm=gn"]  # batch=2 is an arm's own tale
+    assert said[0].arms == ("a2", "a1")
 
 
 def test_what_depends_on_another_axis_is_said() -> None:
@@ -67,9 +130,26 @@ def test_what_depends_on_another_axis_is_said() -> None:
         ("bn", "2"): [b - 0.1 for b in BN],
         ("gn", "2"): [b + d for b, d in zip(BN, (0.001, 0.000, -0.001), strict=True)],
     }
-    (said,) = [c.text for c in crossed(arms) if "depends" in c.text]
-    assert said.startswith(  # +0.01 at 4; from -0.1 to 0 at 2
+    (said,) = [c for c in crossed(arms) if "depends" in c.text]
+    assert said.text.startswith(  # +0.01 at 4; from -0.1 to 0 at 2
         "What norm=gn does depends on batch: mAP +0.010 at 4 and +0.100 at 2, +0.090 apart (95 %"
+    )
+    assert set(said.arms) == {"a0", "a1", "a2", "a3"}
+
+
+def test_with_a_cell_missing_no_plain_means_stand_beside_the_least_squares_difference() -> None:
+    # without its seed 0 the plain mean of gn at 2 is 0.215, and 0.105 above bn there: not 0.1
+    arms: dict[tuple[str, str], list[made.Seed]] = {
+        ("bn", "4"): [*BN],
+        ("gn", "4"): plus(BN, 0.01),
+        ("bn", "2"): [b - 0.1 for b in BN],
+        ("gn", "2"): ["oom", 0.210, 0.220],
+    }
+    (said,) = [c.text for c in crossed(arms) if "depends" in c.text]
+    assert re.fullmatch(
+        r"What norm=gn does depends on batch: mAP \+0\.09\d apart \(95 % interval \+0\.0\d\d to"
+        r" \+0\.\d{3}, \d seeds\)\.",
+        said,
     )
 
 

@@ -163,6 +163,16 @@ def test_an_interval_that_leaves_out_zero_never_prints_one() -> None:
     assert narrow.rows[1][3].text == "+0.00001 [+0.00001, +0.00001]"
 
 
+def test_an_interval_within_what_matters_is_printed_within_it() -> None:
+    # differences 0.0502, 0.0512, 0.0522: SD 0.001, 4.3027 * 0.001 / sqrt(3) = 0.002484: 0.048716 to
+    # 0.053684, which four digits print as 0.0537
+    arm = [b + d for b, d in zip(BASE, (0.0502, 0.0512, 0.0522), strict=True)]
+    made = table(beside(arm, min_effect=0.0537))
+    assert made.rows[1][3].text == "+0.05120 [+0.04872, +0.05368]"
+    assert made.rows[1][4].text == "better by less than matters"
+    assert any("a difference of 0.0537 or more is" in text for text in made.remarks)
+
+
 def test_a_metric_that_should_be_small_is_better_when_it_is() -> None:
     made = table(beside([10.0, 12.0, 11.0], [20.0, 22.5, 21.0], metric="train_hours", goal="min"))
     assert made.rows[1][-1] == Entry("better", strong=True)
