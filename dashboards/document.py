@@ -11,12 +11,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from dashboards.arms import against_baseline, on_target
 from dashboards.conclusions import conclusions
 from dashboards.cost import at_equal_images, pareto
 from dashboards.effects import axis_effects
 from dashboards.failures import convergence_map, failures
 from dashboards.images import OverImages, image_conclusions
-from dashboards.inference import LEVEL, MISS, Comparison, Inference, compare, look_levels
+from dashboards.inference import Comparison, Inference
 from dashboards.interactions import interactions
 from dashboards.metrics import CLASS, Metric, describe, present, undefined
 from dashboards.reference import beside
@@ -38,7 +39,8 @@ def document(
     `dashboards.images.over_images` found."""
     metrics = shown_metrics(study)
     comparisons = {m.name: inferred(study, m) for m in metrics if _in(compared, m.name)}
-    decides = comparisons.get(study.target.name)
+    # what is concluded is of the target, whatever was asked for
+    decides = comparisons.get(study.target.name) or on_target(study)
     effects, crossed = axis_effects(study), interactions(study)
     whole = {
         "schema": SCHEMA,
@@ -92,23 +94,11 @@ def shown_metrics(study: Study) -> list[Metric]:
 
 
 def inferred(study: Study, metric: Metric) -> Inference | None:
-    """Every arm against the baseline on one metric; None for a study without a baseline, or whose
-    baseline has no cells. Where arms are looked at again and again as seeds are added, the interval
-    is wide enough to hold at all looks at once, and `level` and `miss` are those of all looks."""
-    if study.baseline is None or not study.arm(study.baseline).cells:
-        return None
-    is_target = metric.name == study.target.name
-    levels = look_levels(max(len(study.arms) - 1, 1), study.looks)
-    found = compare(
-        study.observations(metric.name),
-        study.baseline,
-        goal=_goal(study) if is_target else metric.goal,
-        min_effect=study.target.min_effect if is_target else None,
-        variances=study.target.variances,
-        level=levels.level,
-        miss=levels.miss,
-    )
-    return replace(found, level=LEVEL, miss=MISS)
+    """Every arm against the baseline on one metric: see `dashboards.arms`. The target has the goal
+    that the sweep gives it, and alone has a smallest difference that matters."""
+    if metric.name == study.target.name:
+        return on_target(study)
+    return against_baseline(study, metric.name, metric.goal, None)
 
 
 def provenance(study: Study) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from dashboards.inference import Comparison, Observation
+from dashboards.arms import is_repeated, levels_of
+from dashboards.digits import places
+from dashboards.inference import LEVEL, MISS, Comparison, Levels, Observation
 from dashboards.inference.contrasts import Contrast, contrasts
 from dashboards.inference.verdicts import FAILED, UNSETTLED
 from dashboards.metrics import describe
@@ -45,20 +47,28 @@ class Subject:
         return any(cell.outcome in UNSETTLED for cell in cells)
 
     def judge(self, asked: Sequence[Contrast], single: bool = False) -> tuple[Comparison, ...]:
-        return contrasts(
+        """At the levels of the table of arms, for all its looks; `single`: at 95 % for each alone.
+        Where looks are repeated there is no p, as there is none for arms."""
+        levels = Levels(LEVEL, MISS) if single else levels_of(self.study)
+        found = contrasts(
             self.observations,
             asked,
             goal=self.goal,
             min_effect=self.min_effect,
+            level=levels.level,
+            miss=levels.miss,
             variances=self.study.target.variances,
             single=single,
         )
+        return tuple(replace(c, p=None) for c in found) if is_repeated(self.study) else found
 
     def number(self, value: float, half: float | None = None) -> str:
-        """`+0.041 ± 0.006`, with as many digits as the metric has and the uncertainty needs."""
+        """`+0.041 ± 0.006`, with as many digits as the metric has and the uncertainty needs; they
+        are those of tables and sentences too (`dashboards.digits`)."""
         digits = self.digits
         if half:
             digits = max(digits, min(9, -math.floor(math.log10(half))))
+            digits = places(digits, value - half, value + half, self.min_effect)
         return f"{value:+.{digits}f}" + (f" ± {half:.{digits}f}" if half is not None else "")
 
 

@@ -132,8 +132,31 @@ def test_looking_again_and_again_is_allowed_for() -> None:
     assert many["arms"]["a1"]["low"] == pytest.approx(0.03 - half, abs=1e-5)
     assert one["arms"]["a1"]["low"] == pytest.approx(0.03 - 3.1824 * 0.0040825, abs=1e-5)
     assert (one["level"], many["level"], many["miss"]) == (0.05, 0.05, 0.1)
+    assert one["arms"]["a1"]["p"] is not None
+    assert many["arms"]["a1"]["p"] is None  # of one look, it would not be adjusted for the others
     remarks = ablation_table(document(often)).remarks
     assert any("looked at with 2, 3, 4 seeds" in text for text in remarks)
+
+
+def test_what_is_concluded_does_not_depend_on_the_metrics_that_are_asked_for() -> None:
+    """With looks at 2 to 5 seeds, 0.0035 +- 0.0032 at one look's level is no claim."""
+    arms: dict[tuple[str, ...], list[Seed]] = {
+        (level,): [{"outcome": "converged", "metrics": {"mAP": v, "AP50": v + 0.2}} for v in values]
+        for level, values in {
+            "a": [0.300, 0.302, 0.301, 0.303, 0.304],
+            "b": [0.307, 0.302, 0.305, 0.3065, 0.307],
+        }.items()
+    }
+    of = study(arms, {"x": ["a", "b"]}, ["a"], looks=(2, 3, 4, 5))
+    # differences .007, 0, .004, .0035, .003: mean 0.0035, squares of the rest 25e-6, SD 0.0025,
+    # error 0.0025 / sqrt(5) = 0.0011180; t(0.975; 4) = 2.7764: 0.0031041
+    once = document(replace(of, looks=()))["comparisons"]["mAP"]["arms"]["a1"]
+    assert once["difference"] - once["low"] == pytest.approx(0.0031041, abs=1e-6)
+    assert once["verdict"] == "better"
+    whole = document(of)["conclusions"]
+    assert not any(c["certainty"] == "established" for c in whole)
+    assert document(of, compared=["AP50"])["conclusions"] == whole
+    assert document(of, compared=[])["conclusions"] == whole
 
 
 def test_looks_are_those_of_the_plan(tmp_path: Path) -> None:
