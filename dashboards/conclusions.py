@@ -132,12 +132,12 @@ def _claim(say: Wording, c: Comparison, inference: Inference) -> Conclusion:
         text += f" by less than the {say.matters} that matters"
     if c.failed:
         text += f" where it converged ({c.n} of {seeds(c.n + c.failed)})"
-    return _made(say, f"{text}: {say.evidence(c, inference)}.", "established", c)
+    return _made(say, f"{text}: {say.evidence(c, inference)}{say.unpaired(c)}.", "established", c)
 
 
 def _same(say: Wording, c: Comparison, inference: Inference) -> Conclusion:
     text = f"{say.name(c.arm)} cannot be told apart from the baseline{_where(c)}"
-    text += f": {say.evidence(c, inference)}"
+    text += f": {say.evidence(c, inference)}{say.unpaired(c)}"
     if inference.min_effect is not None:
         sure = f"{100 * (1 - inference.miss):.0f} % of cases"
         text += f"; {say.matters} or more would have shown in {sure}"
@@ -149,7 +149,8 @@ def _same(say: Wording, c: Comparison, inference: Inference) -> Conclusion:
 def _undecided(say: Wording, c: Comparison, inference: Inference) -> Conclusion:
     more = c.more or 0
     text = f"{say.name(c.arm)} against the baseline is open{_where(c)}: "
-    text += f"{say.evidence(c, inference)}; about {more} more {seed(more)} would decide it"
+    text += f"{say.evidence(c, inference)}{say.unpaired(c)}"
+    text += f"; about {more} more {seed(more)} would decide it"
     return _made(say, f"{text}.", "open", c)
 
 

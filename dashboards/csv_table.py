@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dashboards.tables import Document, plain
+from dashboards.plain import plain
+from dashboards.remarks import Document
 
 CELL = (
     *("sweep", "arm", "label", "seed", "outcome", "step", "reason", "attempts", "baseline"),

@@ -17,7 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dashboards.tables import Document, Table, TableError, ablation_table, plain
+from dashboards.plain import plain
+from dashboards.remarks import Document
+from dashboards.tables import Table, TableError, ablation_table
 
 EXIT_OK, EXIT_MISTAKE, EXIT_INTERRUPTED = 0, 2, 130
 

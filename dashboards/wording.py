@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from dashboards.digits import places, written
 from dashboards.inference import Comparison, Inference
 from dashboards.metrics import describe
-from dashboards.study import Arm, Study
+from dashboards.study import FAULTS, OPEN, Arm, Cell, Study
 
 if TYPE_CHECKING:
     from dashboards.effects import Effect
@@ -67,6 +67,20 @@ class Wording:
         difference = self.signed(c.difference, digits)
         return f"{self.metric} {difference} ({level} interval {interval}, {paired})"
 
+    def unpaired(self, c: Comparison) -> str:
+        """`; of 3 seeds, 1 ended oom and in 1 only the baseline did not converge`: the seeds that
+        have ended in both and are not in the comparison. Of those of the arm's own failures the
+        sentence speaks already."""
+        base = {cell.seed: cell for cell in self.study.arm(self.study.baseline or "").cells}
+        reasons: Counter[str] = Counter()
+        cells = self.study.arm(c.arm).cells
+        for cell in cells:
+            other = base.get(cell.seed)
+            if other is not None and (why := _why_unpaired(cell, other, self.metric)):
+                reasons[why] += 1
+        told = [why.format(n) for why, n in reasons.items()]
+        return f"; of {seeds(len(cells))}, {listed(told)}" if told else ""
+
     def range(self, cs: list[Comparison]) -> str:
         """` (mAP -0.002 to +0.003, 2 to 3 paired seeds each)`; empty without differences"""
         found = [c.difference for c in cs if c.difference is not None]
@@ -98,6 +112,22 @@ class Wording:
     def matters(self) -> str:
         """The smallest difference that does, as the sweep file has it."""
         return f"{written(self.study.target.min_effect or 0.0)}{self.unit}"
+
+
+def _why_unpaired(cell: Cell, base: Cell, metric: str) -> str:
+    """With a place for how many seeds are so; empty for one that is paired, or waits, or did not
+    converge."""
+    if cell.outcome in (*FAILED, *OPEN) or base.outcome in OPEN:
+        return ""
+    if cell.outcome in FAULTS:
+        return f"{{}} ended {cell.outcome}"
+    if base.outcome in FAILED:
+        return "in {} only the baseline did not converge"
+    if base.outcome in FAULTS:
+        return f"in {{}} the baseline ended {base.outcome}"
+    if cell.value(metric) is None or base.value(metric) is None:
+        return "in {} the metric is not defined"
+    return ""
 
 
 def cut(text: str, size: int = LONG) -> str:

@@ -58,6 +58,18 @@ function rates() {
       : el("p", { class: "note" }, "No baseline: arms are listed, not compared.");
   const percent = (share) => `${+(share * 100).toPrecision(3)}\u00a0%`;
   const claims = `“Better” and “worse” are claims: if no arm differed, a table like this would make any in at most ${percent(found.level)} of cases, however many arms it has.`;
+  const effects = doc.effects.some((one) => one.basis === "fraction" || one.planned > 1);
+  const crossed = doc.interactions.length > 0;
+  const families = ["arms", effects && "effects of levels", crossed && "interactions"].filter(
+    Boolean,
+  );
+  const all = [families.slice(0, -1).join(", "), families.at(-1)].join(" and ");
+  const together = families[1]
+    ? ` Of ${all} each has that rate for itself: together they make any false claim in up to ${percent(families.length * found.level)} of sweeps.`
+    : "";
+  const alike = effects
+    ? " Effects and interactions take the noise of two arms in one seed to be independent once the seed itself is taken out."
+    : "";
   const missed = found.min_effect
     ? ` “Not separable” says that a difference of ${found.min_effect} would have shown: an arm that has one is called so in at most ${percent(found.miss)} of cases.`
     : " Without a smallest difference that matters, “not separable” says only that all seeds are spent.";
@@ -69,5 +81,5 @@ function rates() {
     doc.looks?.length > 1
       ? ` The sweep adds seeds while a verdict is open: the words hold at all its looks (after ${doc.looks.join(", ")} seeds) together.`
       : "";
-  return el("p", { class: "note rates" }, claims + missed + looks + noise);
+  return el("p", { class: "note rates" }, claims + together + missed + looks + noise + alike);
 }

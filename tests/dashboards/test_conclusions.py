@@ -28,7 +28,7 @@ def told(
     arms: Mapping[str, Sequence[made.Seed]], baseline: str | None = "bn", **more: Any
 ) -> list[Conclusion]:
     """Of a sweep of one axis."""
-    levels = {(level,): seeds for level, seeds in arms.items()}
+    levels: dict[tuple[str, ...], Sequence[made.Seed]] = {(k,): v for k, v in arms.items()}
     base = [baseline] if baseline else None
     return conclusions(made.study(levels, {"norm": [*arms]}, base, **more))
 
@@ -115,6 +115,25 @@ def test_where_only_some_seeds_converged_both_are_said() -> None:
         " converged in 3 of 3 seeds."
     )
     assert (failed.certainty, failed.arms) == ("failed", ("a1",))
+
+
+def test_seeds_that_a_claim_leaves_out_are_in_it() -> None:
+    # of 4 seeds 0 and 1 are paired: +0.05 and +0.052, t(1, 0.975) = 12.706 errors of 0.001
+    claim, *rest = told({"bn": [0.200, 0.210, "diverged", 0.2], "gn": [0.250, 0.262, 0.272, "oom"]})
+    assert claim.text == (
+        "norm=gn is better than the baseline (norm=bn): mAP +0.051 (95 % interval +0.038 to"
+        " +0.064, 2 paired seeds); of 4 seeds, in 1 only the baseline did not converge and 1 ended"
+        " oom."
+    )
+    assert [c.certainty for c in rest] == ["failed"]
+    # the arm's own failures are said once; a seed that waits is not lost
+    (claim, *_) = told({"bn": BN, "gn": [0.250, 0.261, "diverged"]})
+    assert claim.text.endswith("2 paired seeds).")
+    (claim, *_) = told({"bn": BN, "gn": [0.250, 0.261, None]})
+    assert claim.text.endswith("2 paired seeds).")
+    # nor does it go without saying where nothing is found
+    (said,) = told({"bn": BN, "gn": [0.199, 0.2101, "crashed"]}, min_effect=0.1)
+    assert "; of 3 seeds, 1 ended crashed; 0.1 or more would have shown" in said.text
 
 
 def test_what_cannot_be_told_apart() -> None:

@@ -23,9 +23,10 @@ from dashboards.csv_table import arms_csv, cells_csv, defused
 from dashboards.document import document
 from dashboards.latex import to_latex
 from dashboards.markdown import to_markdown
+from dashboards.plain import plain
 from dashboards.report import to_json
 from dashboards.study import Study
-from dashboards.tables import ablation_table, plain
+from dashboards.tables import ablation_table
 from tests.dashboards.hostile import NAMES, names
 from tests.dashboards.made import study
 from tests.dashboards.test_tables import beside

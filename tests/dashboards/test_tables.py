@@ -11,8 +11,9 @@ from scipy import stats
 
 from dashboards.document import document
 from dashboards.markdown import to_markdown
+from dashboards.plain import plain
 from dashboards.study import Study
-from dashboards.tables import Entry, Table, TableError, ablation_table, plain
+from dashboards.tables import Entry, Table, TableError, ablation_table
 from dashboards.terminal import as_text, to_rich
 from tests.dashboards.made import Seed, study
 
@@ -97,6 +98,26 @@ def test_better_where_it_converged_is_not_bold() -> None:
         "| better where it converged (2 of 3) |"
     )
     assert table(once).notes == (("†", "seed 1: diverged at step 120, loss is NaN"),)
+
+
+@pytest.mark.parametrize(
+    ("arm", "base", "verdict"),
+    [
+        # 0.05 and 0.051 in seeds 0 and 1: 12.706 errors of 0.0005 are 0.0064
+        ([0.25, 0.261, "oom"], [0.20, 0.21, 0.22], "better (2 of 3 seeds paired)"),
+        ([0.25, 0.261, 0.272], [0.20, 0.21, "diverged"], "better (2 of 3 seeds paired)"),
+        ([0.25, 0.261, None], [0.20, 0.21, 0.22], "better"),  # it waits
+        (
+            [0.25, 0.261, 0.272, "stalled"],
+            [0.20, 0.21, "oom", 0.2],
+            "better where it converged (3 of 4) (2 of 3 seeds paired)",
+        ),
+    ],
+)
+def test_a_verdict_says_which_seeds_it_lost(
+    arm: Sequence[Seed], base: Sequence[Seed], verdict: str
+) -> None:
+    assert table(beside(arm, base)).rows[1][4] == Entry(verdict, strong=verdict == "better")
 
 
 def test_one_seed_has_a_difference_and_nothing_else() -> None:
@@ -277,6 +298,26 @@ def test_error_rates_are_said_with_the_table() -> None:
     assert rates + overlooked in table(beside(BASE, min_effect=0.003)).remarks
 
 
+def test_families_that_are_adjusted_apart_are_said_to_be() -> None:
+    """Three times 5 %: by Bonferroni's inequality any false claim is made in at most 15 %."""
+    crossed: dict[tuple[str, ...], Sequence[Seed]] = {
+        (norm, batch): BASE for norm in ("bn", "gn") for batch in ("4", "2")
+    }
+    axes = {"norm": ["bn", "gn"], "batch": ["4", "2"]}
+    whole = table(study(crossed, axes, ["bn", "4"])).remarks
+    said = [text for text in whole if text.startswith("conclusions are of")]
+    assert said == [
+        "conclusions are of three families, arms, effects of levels and interactions: each has any"
+        " false claim in at most 5 % of sweeps, all together in up to 15 %"
+    ]
+    assert any("the noise of two arms in one seed to be independent" in text for text in whole)
+    alone = table(beside(BASE)).remarks  # the one effect is the arm itself
+    assert not any("families" in text or "independent" in text for text in alone)
+    without = table(study(crossed, axes)).remarks  # no baseline
+    assert any("two families, effects of levels and interactions:" in text for text in without)
+    assert any("in up to 10 %" in text for text in without)
+
+
 def test_provenance() -> None:
     tags = {"git.commit": "0123456789abcdef", "git.dirty": "true", "data.fingerprint": "feed" * 8}
 
@@ -315,7 +356,9 @@ def test_the_terminal_has_the_same_entries_and_the_conclusions_beneath() -> None
 def test_a_usual_table_has_a_line_for_each_arm_in_120_columns() -> None:
     better = [0.34, 0.36, 0.36]
     levels = [(n, b) for n in ("bn", "gn", "evonorm_s0") for b in ("1", "2", "4")]
-    arms = {arm: BASE if arm == ("bn", "4") else better for arm in levels}
+    arms: dict[tuple[str, ...], Sequence[Seed]] = {
+        arm: BASE if arm == ("bn", "4") else better for arm in levels
+    }
     of = study(
         arms,
         {"norm": ["bn", "gn", "evonorm_s0"], "batch_per_gpu": ["1", "2", "4"]},
