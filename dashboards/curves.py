@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,8 @@ Points = list[list[float | None]]
 
 MOST = 200  # points of one curve, about
 THREADS = 8
-KEPT = 5000  # curves of cells that have ended, kept in memory
+KEPT = 5000  # curves of cells that have ended, kept in memory: more while they are in use
+IN_USE_S = 300.0  # what was asked for so short a time ago will be asked for again
 
 
 class Curves:
@@ -29,7 +31,8 @@ class Curves:
     threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str], Points] = OrderedDict()
+        # the points and when they were last asked for, the longest ago first
+        self._kept: OrderedDict[tuple[str, str], tuple[Points, float]] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(
@@ -46,6 +49,7 @@ class Curves:
 
         with ThreadPoolExecutor(THREADS) as pool:
             found = list(pool.map(read, wanted))
+        self._forget()
         out: dict[str, dict[str, Points]] = {cell.id: {} for cell in cells}
         for (cell, name), points in zip(wanted, found, strict=True):
             if points:
@@ -56,15 +60,28 @@ class Curves:
         key = (cell.run_id, name)
         with self._lock:
             if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
+                points = self._kept[key][0]
+                self._keep(key, points)
+                return points
         points = thinned(in_order(_history(client, store, *key)))
         if cell.ended is not None:  # one that is only judged lost may still be heard of
             with self._lock:
-                self._kept[key] = points
-                if len(self._kept) > KEPT:
-                    self._kept.popitem(last=False)
+                self._keep(key, points)
         return points
+
+    def _keep(self, key: tuple[str, str], points: Points) -> None:
+        self._kept[key] = points, time.monotonic()
+        self._kept.move_to_end(key)
+
+    def _forget(self) -> None:
+        """Drops what exceeds KEPT, but nothing that is in use: a page asks for all curves of its
+        sweep in turn, so that with fewer kept each would be gone just before it is asked for."""
+        with self._lock:
+            while len(self._kept) > KEPT:
+                _, asked = next(iter(self._kept.values()))
+                if time.monotonic() - asked < IN_USE_S:
+                    return
+                self._kept.popitem(last=False)
 
 
 def in_order(history: Iterable[Metric]) -> Points:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards import reader, results
+from dashboards import curves, reader, results
 from dashboards.curves import MOST, Points, thinned
 from dashboards.results import Reader, read_curves, read_studies, read_study
 from dashboards.runs import UNHEARD
@@ -570,6 +572,31 @@ def test_curves_end_where_the_run_died(root: Path) -> None:
     assert found[c] == {"loss/total": [[0, 1.0]], "AP50": [[100, 0.5]]}
     assert set(read_curves(study, ["grad_norm"], root)[a]) == {"grad_norm"}
     start.ledger._live.delete_run(gone)
+    assert watch.curves(study) == found
+
+
+def test_curves_in_use_are_read_once_however_many_they_are(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curves, "KEPT", 3)
+    start = Start(root, plan_of(root))
+    for number in range(6):
+        points = [Point(i, 1.7e9 + i, {"loss/total": number + i / 7}) for i in range(9)]
+        start.train(number, 0.5, curve=points)
+    watch = Reader(root)
+    study = watch.study("small")
+    found = watch.curves(study)
+    assert sum(map(len, found.values())) == 12  # of 6 cells, the loss and AP50
+    with closing(sqlite3.connect(root / "mlruns" / "mlflow.db")) as store:
+        store.execute("ALTER TABLE metrics RENAME TO away")  # nothing can be read again
+        store.commit()
+        assert watch.curves(study) == found
+        monkeypatch.setattr(curves, "IN_USE_S", 0.0)  # from now on only KEPT counts
+        assert watch.curves(study) == found
+        with pytest.raises(LedgerError):
+            watch.curves(study)
+        store.execute("ALTER TABLE away RENAME TO metrics")
+        store.commit()
     assert watch.curves(study) == found
 
 
