@@ -60,7 +60,7 @@ function armColumns(scale) {
   const place = (axis) => (row) => axis.levels.indexOf(row.arm.levels[axis.name]);
   const same = (row, axis) => base && row.arm.levels[axis.name] === base.levels[axis.name];
   const level = (axis) => ({
-    key: axis.name,
+    key: `axis-${axis.name}`, // an axis may be called like another column
     title: axis.name,
     value: place(axis),
     class: "level",

@@ -20,9 +20,10 @@ function filled(node, given, children) {
   return node;
 }
 
-// An address from the store may be anything: only web addresses and places in this page become links.
+// An address from the store may be anything: only web addresses and places of this server or in this
+// page become links. "//" begins another server's name; to browsers "\" is "/", tabs are nothing.
 function link(address, text, title = address) {
-  if (!/^(https?:\/\/|\/|#)/.test(address)) return el("span", { title }, text);
+  if (!/^(https?:\/\/|\/(?![\t\n\r]*[\/\\])|#)/.test(address)) return el("span", { title }, text);
   const away = !address.startsWith("#") && !address.startsWith("/");
   return el("a", { href: address, title, target: away && "_blank", rel: away && "noopener" }, text);
 }
@@ -57,13 +58,23 @@ function count(n, one, many = `${one}s`) {
   return `${n} ${n === 1 ? one : many}`;
 }
 
+const two = (n) => String(n).padStart(2, "0");
+
+// In the reader's zone, which is named: the machines of a sweep may be in another.
 function time(seconds) {
   if (!seconds) return el("span", {}, "–");
   const date = new Date(seconds * 1000);
-  const two = (n) => String(n).padStart(2, "0");
   const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
-  const text = `${day} ${two(date.getHours())}:${two(date.getMinutes())}`;
+  const text = `${day} ${two(date.getHours())}:${two(date.getMinutes())} ${zone(date)}`;
   return el("time", { datetime: date.toISOString() }, text);
+}
+
+// "UTC", or the distance from it: "+05:30"
+function zone(date) {
+  const minutes = -date.getTimezoneOffset();
+  if (!minutes) return "UTC";
+  const size = Math.abs(minutes);
+  return `${minutes < 0 ? "-" : "+"}${two(Math.floor(size / 60))}:${two(size % 60)}`;
 }
 
 // ---------------------------------------------------------------- marks: a shape for every word

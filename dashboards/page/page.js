@@ -92,24 +92,39 @@ const shownKeys = () => `${shownRows().map((row) => row.key)}`;
 // What had the focus, how far it was scrolled, and which details were open stay as they were.
 function keepingFocus(draw) {
   const active = document.activeElement;
-  const at = active && active.id;
+  const find = finder(active);
   const isSearch = active instanceof HTMLInputElement && active.type === "search";
   const caret = isSearch ? active.selectionStart : null;
   const scrolled = [...document.querySelectorAll(".scroll")].map((node) => [
-    node.querySelector("table").id,
+    node.id,
     node.scrollLeft,
   ]);
   const opened = openDetails();
   draw();
   openDetails(opened);
   for (const [id, left] of scrolled) {
-    const table = left && document.getElementById(id);
-    if (table) table.parentElement.scrollLeft = left;
+    const node = left && document.getElementById(id);
+    if (node) node.scrollLeft = left;
   }
-  const again = at && document.getElementById(at);
+  const again = find();
   if (!again || again === document.activeElement) return;
   again.focus({ preventScroll: true });
   if (caret !== null) again.setSelectionRange(caret, caret);
+}
+
+// Finds a node when all was drawn again: by its id, else as which one of its kind (of links: that
+// lead to the same place) it is in the nearest node with an id.
+function finder(node) {
+  const { id } = node?.closest("[id]") ?? {};
+  if (!id) return () => null;
+  if (node.id) return () => document.getElementById(id);
+  const address = node.getAttribute("href");
+  const alike = () =>
+    [...(document.getElementById(id)?.querySelectorAll(node.localName) ?? [])].filter(
+      (other) => other.getAttribute("href") === address,
+    );
+  const place = alike().indexOf(node);
+  return () => alike()[place];
 }
 
 // Which details are open, by id; given such a map, it is restored.

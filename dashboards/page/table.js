@@ -21,7 +21,13 @@ function sheet({ id, caption, columns, rows, redraw, detail, opened, about, wide
   );
   return el(
     "div",
-    { class: "scroll", role: "region", tabindex: 0, "aria-label": caption || id },
+    {
+      id: `${id}-scroll`,
+      class: "scroll",
+      role: "region",
+      tabindex: 0,
+      "aria-label": caption || id,
+    },
     table,
   );
 }

@@ -71,9 +71,27 @@ def test_columns_sort_as_numbers_and_as_levels_with_unknowns_last(
         page.click("#arms-by-mean")
         assert heading.get_attribute("aria-sort") == order
         assert keys(page) == expected
-    page.click("#arms-by-batch")  # 1, 2, 4, 16: neither the alphabet nor the plan
+    page.click("#arms-by-axis-batch")  # 1, 2, 4, 16: neither the alphabet nor the plan
     of_arm = {a["key"]: a["levels"]["batch"] for a in document["arms"]}
     assert [of_arm[k] for k in keys(page)] == [b for b in BATCHES for _ in NORMS]
+
+
+def test_axes_may_be_called_like_the_columns_of_the_table(open_page: Open, tmp_path: Path) -> None:
+    """`mean` has the levels 10 and 2 in this order; the values are in the other one."""
+    arms_ = {("10", "x"): [0.1], ("2", "x"): [0.3], ("10", "y"): [0.2], ("2", "y"): [0.4]}
+    axes = {"mean": ("10", "2"), "forest": ("x", "y")}
+    path = tmp_path / "report.html"
+    path.write_text(render(whole(study(arms_, axes, ("10", "x")))), encoding="utf-8")
+    page = open_page(path)
+    assert page.evaluate(UNNAMED) == []  # no id is there twice
+    page.click("#arms-by-axis-mean")
+    assert keys(page) == ["a0", "a2", "a1", "a3"]
+    sorted_by = page.eval_on_selector_all(
+        "#arms th[aria-sort=ascending]", "h => h.map(x => x.innerText.trim())"
+    )
+    assert [text.removesuffix("▲") for text in sorted_by] == ["mean"]
+    page.click("#arms-by-mean")
+    assert keys(page) == ["a3", "a1", "a2", "a0"]
 
 
 def test_filters_by_text_and_by_level_and_clears_them(
@@ -337,6 +355,47 @@ def test_what_is_not_there_is_said(
     assert [words for words in told if words not in text] == []
     assert "NaN" not in text
     assert "undefined" not in text
+
+
+@pytest.mark.parametrize(
+    ("zone", "told"),
+    [
+        ("UTC", "2023-11-14 22:13 UTC"),
+        ("Asia/Kolkata", "2023-11-15 03:43 +05:30"),
+        ("America/St_Johns", "2023-11-14 18:43 -03:30"),
+        ("Pacific/Auckland", "2023-11-15 11:13 +13:00"),  # in its summer
+    ],
+)
+def test_a_time_names_its_zone(open_page: Open, tmp_path: Path, zone: str, told: str) -> None:
+    """1.7e9 seconds after 1970-01-01 are 2023-11-14T22:13:20Z."""
+    made = norms_and_batches(began=1.7e9)
+    path = tmp_path / "report.html"
+    path.write_text(render(whole(made)), encoding="utf-8")
+    page = open_page(path, timezone_id=zone)
+    shown = page.locator("#head time")
+    assert shown.inner_text() == told
+    assert shown.get_attribute("datetime") == "2023-11-14T22:13:20.000Z"
+
+
+def test_only_places_of_the_page_and_of_its_server_and_web_addresses_are_links(
+    open_page: Open, tmp_path: Path
+) -> None:
+    away = ["//away.example/1", "/\\away.example/2", "/\t/away.example/3", "/\n\\away.example/4"]
+    here = ["/sweep/other", "#table", "/", "https://away.example/5", "http://away.example/6"]
+    made = norms_and_batches(links={f"l{i}": address for i, address in enumerate(away + here)})
+    path = tmp_path / "report.html"
+    path.write_text(render(whole(made)), encoding="utf-8")
+    page = open_page(path)
+    found = page.eval_on_selector_all(
+        "#head .facts a", "a => a.map((x) => [x.getAttribute('href'), x.hostname, x.target])"
+    )
+    assert [href for href, _, _ in found] == here
+    assert [(host, target) for _, host, target in found] == [
+        *[("", "")] * 3,
+        *[("away.example", "_blank")] * 2,
+    ]
+    for i in range(len(away)):
+        assert page.get_by_text(f"l{i}", exact=True).is_visible()
 
 
 # ---------------------------------------------------------------- everybody can read it

@@ -28,7 +28,7 @@ def start(root: Path) -> Start:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         begun = Start(root, plan_of(root))
-        begun.train(0, 0.31)
+        begun.train(0, 0.31, AP75=0.2)
         begun.train(1, "diverged", reason="loss is NaN", step=40)
     return begun
 
@@ -73,6 +73,107 @@ def test_another_metric_is_asked_for_when_it_is_chosen(
     page.select_option("#metric", "mAP")
     page.get_by_text("claims here are hints").wait_for()
     assert page.get_by_text("No differences on mAP yet").count() == 0
+
+
+@pytest.fixture(scope="module")
+def still(root: Path, start: Start) -> Iterator[str]:
+    """An application whose pages ask for nothing by themselves after their first request."""
+    with served(root, "--refresh", "3600") as (found, _):
+        yield found
+
+
+def test_a_metric_that_is_chosen_a_second_time_has_its_differences_again(
+    open_page: Open, still: str
+) -> None:
+    page = open_page(f"{still}sweep/small")
+    for metric in ("mAP", "AP75", "mAP", "AP50", "AP75"):
+        page.select_option("#metric", metric)
+        page.get_by_text(f"No differences on {metric} yet").wait_for(state="detached")
+        assert page.locator("#arms-a0 td").last.inner_text().startswith("open")
+
+
+def test_a_metric_that_is_chosen_while_another_is_asked_for_is_asked_for_next(
+    open_page: Open, still: str
+) -> None:
+    page = open_page(f"{still}sweep/small")
+    held: list[Any] = []
+    page.route("**/small.json?metric=mAP", lambda route: held.append(route))
+    with page.expect_request("**/small.json?metric=mAP"):
+        page.select_option("#metric", "mAP")
+    page.select_option("#metric", "AP75")
+    (asked,) = held
+    asked.continue_()
+    page.get_by_text("No differences on AP75 yet").wait_for(state="detached")
+
+
+@pytest.mark.parametrize(
+    ("focused", "settles"),
+    [
+        ("document.querySelector('#banner a')", 2),
+        ("document.querySelector('#arms').parentElement", 3),
+        ("document.querySelectorAll('#head nav a')[1]", 4),
+        ("document.querySelector('#failed tbody a')", 5),
+        ("document.querySelector('#all-metrics summary')", 7),
+    ],
+    ids=["banner", "scrolled region", "section", "row", "details"],
+)
+def test_the_place_of_the_keyboard_stays_when_new_data_are_drawn(
+    open_page: Open, address: str, start: Start, focused: str, settles: int
+) -> None:
+    page = open_page(f"{address}sweep/small")
+    page.wait_for_selector("#failed")
+    page.evaluate(f"{focused}.focus()")
+    assert page.evaluate(f"document.activeElement === {focused}")
+    # what is drawn anew has no such mark
+    page.evaluate("document.getElementById('arms').dataset.old = 'yes'")
+    start.train(settles, 0.3)
+    page.wait_for_selector("#arms:not([data-old])")
+    assert page.evaluate(f"document.activeElement === {focused}")
+    with page.expect_response("**/curves.json"):  # the refresh has ended with its banner
+        pass
+    assert page.evaluate(f"document.activeElement === {focused}")
+
+
+def test_only_what_is_wrong_is_read_out(open_page: Open, address: str, root: Path) -> None:
+    """A region that is told again at every refresh would talk over its reader."""
+    page = open_page(f"{address}sweep/small")
+    page.evaluate(
+        """() => {
+          window.told = [];
+          for (const region of document.querySelectorAll("[role=status], [aria-live]"))
+            new MutationObserver(() => told.push(region.textContent)).observe(
+              region, { childList: true, characterData: true, subtree: true });
+        }"""
+    )
+    for _ in range(3):
+        with page.expect_response("**/small.json"):
+            pass
+    assert page.evaluate("told") == []
+    page.route("**/small.json", lambda route: route.abort())
+    page.locator("#banner.stale").wait_for()
+    for _ in range(2):
+        with page.expect_event("requestfailed"):
+            pass
+    reason = " · not up to date: this page's server does not answer"
+    assert page.evaluate("told") == [reason]
+    page.unroute("**/small.json")
+    page.locator("#banner:not(.stale)").wait_for()
+    assert page.evaluate("told") == [reason, ""]
+    assert all("ERR_FAILED" in text for text in page.said)
+    page.said.clear()
+
+
+def test_data_that_cannot_be_drawn_are_no_server_that_does_not_answer(
+    open_page: Open, address: str
+) -> None:
+    page = open_page(f"{address}sweep/small")
+    page.route("**/small.json", lambda route: route.fulfill(json={}))
+    page.locator("#banner.stale").wait_for()
+    told = page.inner_text("#banner")
+    assert "cannot be drawn" in told
+    assert "does not answer" not in told
+    page.unroute("**/small.json")
+    page.locator("#banner:not(.stale)").wait_for()
 
 
 def test_a_store_that_does_not_answer_leaves_the_data_on_the_screen(
