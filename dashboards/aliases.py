@@ -81,9 +81,10 @@ def over_runs(
     """`scale` times the runs' sum with `signs`. No weights unless the fraction is whole: what is
     left of one confounds more than its plan says."""
     seeds = len(subject.seeds(*signs)) if signs else 0
+    waits = subject.waits(*signs)
     if len(signs) < fraction.runs or not seeds:
-        return Contrast("", {}, seeds, subject.waits(*signs))
-    return Contrast("", {arm: scale * sign for arm, sign in signs.items()}, seeds)
+        return Contrast("", {}, seeds, waits)
+    return Contrast("", {arm: scale * sign for arm, sign in signs.items()}, seeds, waits)
 
 
 def confounded(fraction: Fraction | None, *names: str) -> tuple[tuple[str, ...], str]:

@@ -41,6 +41,7 @@ def against_baseline(
         variances=study.target.variances,
         level=levels.level,
         miss=levels.miss,
+        growing=study.growing,
     )
     arms = found.comparisons
     if is_repeated(study):

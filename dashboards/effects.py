@@ -34,8 +34,10 @@ from dashboards.pairs import (
     Pair,
     Subject,
     against,
+    compared,
     half_of,
     judged,
+    left_out,
     numbers_of,
     others,
     pairs_of,
@@ -53,8 +55,10 @@ class Effect:
     None where nothing can be said. `half` is the half-width of the interval from `low` to `high`.
 
     `pairs` have a value of some seed in both arms, of `planned` ones; they are better, worse or
-    equal. Of the rest, in `only_level_failed` the level's arm never converged and the other did.
-    For a fraction, which has no pairs, these are 0 and `planned` and `pairs` count its runs.
+    equal. The difference is over those that have two such seeds, or over all where none has;
+    `seeds`: how many each of them has at least. Of the rest, in `only_level_failed` the level's arm
+    never converged and the other did. For a fraction, which has no pairs, these are 0 and `planned`
+    and `pairs` count its runs.
     `level_failed` and `other_failed`: seeds of pairs in which the one cell converged and the other
     is settled and did not.
     """
@@ -111,6 +115,7 @@ class _Draft:
     there: int
     rows: tuple[Pair, ...] = ()
     fraction: Fraction | None = None
+    left_out: str = ""
 
 
 def _pair_drafts(subject: Subject) -> list[_Draft]:
@@ -120,17 +125,18 @@ def _pair_drafts(subject: Subject) -> list[_Draft]:
     drafts = []
     for axis, level, planned in every:
         pairs = tuple(itertools.islice(rows, len(planned)))
-        told = [pair for pair in pairs if pair.seeds]
         if not pairs:
             continue
+        told, seeds = compared(pairs, lambda pair: pair.seeds)
         weights = {pair.arm: 1 / len(told) for pair in told}
         for pair in told:
             weights[pair.other] = -1 / len(told)  # an arm has one level: it is in one pair
-        seeds = set().union(*(subject.seeds(pair.arm, pair.other) for pair in told))
         waits = subject.waits(*(arm for pair in pairs for arm in (pair.arm, pair.other)))
-        contrast = Contrast(f"{axis.name}={level}", weights, len(seeds), waits)
+        contrast = Contrast(f"{axis.name}={level}", weights, seeds, waits)
         name = (axis.name, level, str(against(axis)))
-        drafts.append(_Draft(*name, contrast, len(pairs), len(told), rows=pairs))
+        there = sum(pair.seeds > 0 for pair in pairs)
+        remark = left_out(there - len(told), "pair")
+        drafts.append(_Draft(*name, contrast, len(pairs), there, rows=pairs, left_out=remark))
     return drafts
 
 
@@ -162,6 +168,7 @@ def _effect(subject: Subject, draft: _Draft, found: Comparison | None) -> Effect
     if found is not None:
         verdict = found.verdict or "open"
     aliased, warning = confounded(draft.fraction, draft.axis)
+    warning = warning or draft.left_out
     why = why_open(draft.fraction, draft.contrast, found)
     return Effect(
         draft.axis,
@@ -215,9 +222,14 @@ def _words(
 ) -> str:
     """`giou: better in 6 of 6 pairs, +0.041 ± 0.006`."""
     parts = []
+    claim = found.verdict if found is not None else None
     if draft.there and draft.rows:
         way = "better" if standings["better"] >= standings["worse"] else "worse"
-        parts.append(f"{way} in {standings[way]} of {_counted(draft.there, 'pair')}")
+        most = f"{way} in {standings[way]} of {_counted(draft.there, 'pair')}"
+        opposed = claim in ("better", "worse") and claim != way
+        parts.append(f"on average {claim}, though {most}" if opposed else most)
+    elif claim in ("better", "worse"):
+        parts.append(claim)
     if found is not None and found.difference is not None:
         number = subject.number(found.difference, half_of(found))
         runs = f" over {draft.planned} runs" if draft.fraction else ""
@@ -226,11 +238,18 @@ def _words(
         "only the level failed": f"only {draft.level} did not converge",
         "only the other failed": f"only {draft.against} did not converge",
         "both failed": "neither converged",
-        "no result yet": "there is no result yet",
     }
     for standing, what in failures.items():
         if standings[standing]:
             parts.append(f"in {_counted(standings[standing], 'pair')} {what}")
+    untold = [pair for pair in draft.rows if pair.standing == "no result yet"]
+    waits = sum(subject.waits(pair.arm, pair.other) for pair in untold)
+    for count, what in (
+        (waits, "there is no result yet"),
+        (len(untold) - waits, "no seed has a value in both arms"),
+    ):
+        if count:
+            parts.append(f"in {_counted(count, 'pair')} {what}")
     text = f"{draft.level}: {', '.join(parts) or 'no result yet'}"
     verdict = verdict_words(found, why)
     return "; ".join(part for part in (text, verdict, warning) if part)

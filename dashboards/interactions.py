@@ -26,8 +26,10 @@ from dashboards.pairs import (
     Four,
     Subject,
     against,
+    compared,
     fours_of,
     half_of,
+    left_out,
     numbers_of,
     others,
     subject_of,
@@ -35,12 +37,15 @@ from dashboards.pairs import (
 )
 from dashboards.study import Axis, Study
 
+Means = tuple[tuple[float | None, float | None], tuple[float | None, float | None]]
+
 
 @dataclass(frozen=True)
 class Interaction:
     """By how much the effect of a level depends on the level of another axis: `difference` is the
-    effect at `by_level` less the effect at `by_against`, over `contexts` in which all four arms
-    have a value of some seed (of `planned`); for a fraction these count its runs.
+    effect at `by_level` less the effect at `by_against`, over `contexts` (of `planned`) in which
+    all four arms have a value of two seeds, or of one where that is so nowhere; for a fraction
+    these count its runs. `seeds`: how many each context has at least.
 
     `means`: of the level compared against and of `level`, each at `by_against` and `by_level`, over
     those contexts; plain ones, so that with cells missing `difference`, by least squares, is not
@@ -57,7 +62,7 @@ class Interaction:
     basis: Basis
     planned: int
     contexts: int
-    means: tuple[tuple[float | None, float | None], tuple[float | None, float | None]]
+    means: Means
     seeds: int
     difference: float | None
     half: float | None
@@ -78,8 +83,10 @@ def interactions(study: Study, metric: str | None = None) -> list[Interaction]:
     fraction varies both. Raises ValueError for an unknown metric."""
     subject = subject_of(study, metric)
     crossed = _crossed_drafts(subject) + _fraction_crossed_drafts(subject)
-    found = subject.judge([d.contrast for d in crossed])
-    return [_interaction(subject, d, made) for d, made in zip(crossed, found, strict=True)]
+    asked = [draft for draft in crossed if not draft.never]
+    made = subject.judge([draft.contrast for draft in asked])
+    found = dict(zip(map(id, asked), made, strict=True))
+    return [_interaction(subject, draft, found.get(id(draft))) for draft in crossed]
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,8 @@ class _Crossed:
     there: int
     groups: tuple[tuple[tuple[str, ...], tuple[str, ...]], tuple[tuple[str, ...], tuple[str, ...]]]
     fraction: Fraction | None = None
+    left_out: str = ""
+    never: str = ""  # why nothing is ever to be estimated
 
 
 def _crossed_drafts(subject: Subject) -> list[_Crossed]:
@@ -104,14 +113,29 @@ def _crossed_drafts(subject: Subject) -> list[_Crossed]:
             fours = fours_of(subject.study, one, level, two, at)
             if not fours:
                 continue
-            told = [four for four in fours if subject.seeds(*four.keys)]
-            seeds = set().union(*(subject.seeds(*four.keys) for four in told))
+            told, seeds = compared(fours, lambda four: len(subject.seeds(*four.keys)))
             waits = subject.waits(*(key for four in fours for key in four.keys))
-            contrast = Contrast("", _crossed_weights(told), len(seeds), waits)
+            contrast = Contrast("", _crossed_weights(told), seeds, waits)
             groups = _grouped(told)
+            some = sum(bool(subject.seeds(*four.keys)) for four in fours)
+            remark = left_out(some - len(told), "context")
             name = (one, level, two, at, str(against(one)), str(against(two)))
-            drafts.append(_Crossed(*name, contrast, len(fours), len(told), groups))
+            counts = (len(fours), len(told))
+            never = _never(subject, fours)
+            drafts.append(_Crossed(*name, contrast, *counts, groups, None, remark, never))
     return drafts
+
+
+def _never(subject: Subject, fours: list[Four]) -> str:
+    """Of interactions in whose every context an arm has failed for good: as with effects, they are
+    not estimated, and cost the others nothing."""
+    failed = [[key for key in four.keys if subject.failed(key)] for four in fours]
+    if not all(failed):
+        return ""
+    keys = list(dict.fromkeys(keys[0] for keys in failed))
+    arms = subject.study.arm(keys[0]).label or keys[0]
+    more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+    return f"cannot be estimated: {arms}{more} never converged"
 
 
 def _crossed_weights(told: list[Four]) -> dict[str, float]:
@@ -147,14 +171,15 @@ def _fraction_crossed_drafts(subject: Subject) -> list[_Crossed]:
     return drafts
 
 
-def _interaction(subject: Subject, draft: _Crossed, found: Comparison) -> Interaction:
+def _interaction(subject: Subject, draft: _Crossed, found: Comparison | None) -> Interaction:
     (a, b), (c, d) = (tuple(_mean(subject, arms) for arms in row) for row in draft.groups)
     aliased, warning = confounded(draft.fraction, draft.one.name, draft.two.name)
-    why = why_open(draft.fraction, draft.contrast, found)
+    warning = warning or draft.left_out
+    why = draft.never or why_open(draft.fraction, draft.contrast, found)
     verdict: Literal["depends", "not separable", "open"] = "open"
-    if found.verdict in ("better", "worse"):
+    if found is not None and found.verdict in ("better", "worse"):
         verdict = "depends"
-    elif found.verdict == "not separable":
+    elif found is not None and found.verdict == "not separable":
         verdict = "not separable"
     what, by = f"the effect of {draft.one.name}={draft.level}", draft.two.name
     text = {
@@ -162,13 +187,14 @@ def _interaction(subject: Subject, draft: _Crossed, found: Comparison) -> Intera
         "not separable": f"{what} is not seen to depend on {by}",
         "open": f"whether {what} depends on {by} is open",
     }[verdict]
-    if a is not None and b is not None and c is not None and d is not None:
-        at = {draft.by_against: c - a, draft.at: d - b}
+    simple = simple_effects(((a, b), (c, d)), found.difference if found else None)
+    if simple is not None:
+        at = dict(zip((draft.by_against, draft.at), simple, strict=True))
         text += f": {', '.join(f'{subject.number(v)} at {name}' for name, v in at.items())}"
-    if found.difference is not None:
+    if found is not None and found.difference is not None:
         text += f", a difference of {subject.number(found.difference, half_of(found))}"
-    tail = "by less than matters" if found.small else ""
-    if verdict == "open":  # `open (needs about 3 more seeds)`
+    tail = "by less than matters" if found is not None and found.small else draft.never
+    if verdict == "open" and found is not None:  # `open (needs about 3 more seeds)`
         tail = verdict_words(found, why).removeprefix("open (").removesuffix(")")
     return Interaction(
         draft.one.name,
@@ -190,6 +216,16 @@ def _interaction(subject: Subject, draft: _Crossed, found: Comparison) -> Intera
         warning=warning,
         words="; ".join(part for part in (text, tail, warning) if part),
     )
+
+
+def simple_effects(means: Means, difference: float | None) -> tuple[float, float] | None:
+    """What the level does at `by_against` and at `by_level`, by plain means; None where these are
+    not the numbers that `difference` is made of, which is so where cells are missing."""
+    (a, b), (c, d) = means
+    if a is None or b is None or c is None or d is None or difference is None:
+        return None
+    same = abs((d - b) - (c - a) - difference) <= 1e-9 * max(map(abs, (a, b, c, d)))
+    return (c - a, d - b) if same else None
 
 
 def _mean(subject: Subject, arms: tuple[str, ...]) -> float | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from dashboards.arms import is_repeated, levels_of
 from dashboards.digits import places
@@ -16,6 +16,7 @@ from dashboards.metrics import describe
 from dashboards.study import ABSENT, Arm, Axis, Study
 
 Goal = Literal["max", "min"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class Subject:
         return all(cell.outcome in FAILED for cell in self.study.arm(arm).cells)
 
     def waits(self, *arms: str) -> bool:
+        """For a result of theirs, or for seeds that they may still get."""
+        if not self.study.growing.isdisjoint(arms):
+            return True
         cells = (cell for arm in arms for cell in self.study.arm(arm).cells)
         return any(cell.outcome in UNSETTLED for cell in cells)
 
@@ -178,6 +182,23 @@ def judged(subject: Subject, pairs: Sequence[Pair]) -> list[Pair]:
             told.append(pair)
     made = dict(zip(map(id, told), subject.judge(asked, single=True), strict=True))
     return [_stands(subject, pair, made.get(id(pair))) for pair in pairs]
+
+
+def compared(of: Sequence[T], seeds: Callable[[T], int]) -> tuple[list[T], int]:
+    """Those of `of` that a claim can be about, and how many seeds each of them has at least: what
+    has one seed is left out, unless nothing has two, as with one seed nothing is claimed."""
+    most = max(map(seeds, of), default=0)
+    told = [one for one in of if seeds(one) >= min(most, 2) > 0]
+    return told, min(map(seeds, told), default=0)
+
+
+def left_out(number: int, what: str) -> str:
+    """`1 pair with one seed is left out`; empty for none."""
+    if not number:
+        return ""
+    return (
+        f"{number} {what}{' with one seed is' if number == 1 else 's with one seed are'} left out"
+    )
 
 
 def half_of(found: Comparison) -> float | None:

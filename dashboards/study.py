@@ -116,6 +116,20 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Decided:
+    """Where an arm (by its key) ended, or last stood, in a sweep that runs further seeds while a
+    verdict is open. The interval is that of the look."""
+
+    arm: str
+    seeds: int
+    verdict: str
+    ended: bool
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
 class Study:
     """`state`: `running`, `finished`, `interrupted` or `failed`, as the sweep's own run says.
     `excluded`, `aliases`, `cautions` and `blocks` are the plan's."""
@@ -141,6 +155,16 @@ class Study:
     links: Mapping[str, str] = field(default_factory=dict)
     # seeds of an arm at each look at its verdict, where more are run while it is open
     looks: tuple[int, ...] = ()
+    decisions: tuple[Decided, ...] = ()  # the last of each arm, once the sweep has ended
+
+    @cached_property
+    def growing(self) -> frozenset[str]:
+        """The arms that may still get seeds, beyond the cells that there are."""
+        most = max(self.looks, default=0)
+        ended = {self.baseline, *(d.arm for d in self.decisions if d.ended)}
+        return frozenset(
+            arm.key for arm in self.arms if arm.key not in ended and len(arm.cells) < most
+        )
 
     def arm(self, key: str) -> Arm:
         return self._by_key[key]

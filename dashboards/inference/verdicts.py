@@ -16,7 +16,7 @@ saves is simulated in tests/benchmarks/honesty.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -115,12 +115,14 @@ def compare(
     miss: float = MISS,
     variances: Variances = "auto",
     spent: bool | None = None,
+    growing: Collection[str] = (),
 ) -> Inference:
     """Compare each arm with `baseline`, paired by seed. Values count for `converged` cells only.
 
     An arm has a verdict other than `open` once it has two seeds in common with the baseline: with
     one seed nothing can be claimed. `spent`: no further seeds will come, so that without
-    `min_effect` what is open is not separable (None: when no cell waits). Raises ValueError for a
+    `min_effect` what is open is not separable (None: when no cell waits, for arms that are not
+    `growing`: those that may get seeds beyond the cells that there are). Raises ValueError for a
     baseline without cells and for a cell that is there twice.
     """
     cells: dict[str, dict[int, Observation]] = {}
@@ -157,7 +159,9 @@ def compare(
             out[arm] = replace(plain, difference=difference, verdict="open", why=NO_NOISE)
         else:
             made = rule.decide(plain, found.difference[j], spreads.errors[j], spreads.dfs[j])
-            done = not waits(cells, arm, baseline) if spent is None else spent
+            done = spent
+            if done is None:
+                done = arm not in growing and not waits(cells, arm, baseline)
             if made.verdict == "open" and min_effect is None and done:
                 made = replace(made, verdict="not separable", more=None)
             out[arm] = made

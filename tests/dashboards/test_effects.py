@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize, stats
 
+from dashboards.arms import on_target
 from dashboards.effects import Effect, axis_effects
 from dashboards.inference import compare, look_levels
 from dashboards.inference.contrasts import Contrast, contrasts
 from dashboards.inference.fit import fit
 from dashboards.inference.variances import spread
 from dashboards.interactions import interactions
-from dashboards.study import Study
+from dashboards.study import Decided, Study
 from tests.dashboards.hostile import NAMES
 from tests.dashboards.made import Seed, study
 
@@ -371,7 +372,8 @@ def test_what_waits_is_neither_better_nor_failed() -> None:
     arms["gn", "2", "giou"] = ["crashed", "oom"]
     giou = effect(axis_effects(study(arms, AXES, BASE)), "giou")
     assert (giou.planned, giou.pairs, giou.only_level_failed, giou.level_failed) == (6, 4, 0, 0)
-    assert "in 2 pairs there is no result yet" in giou.words
+    assert "in 1 pair there is no result yet" in giou.words
+    assert "in 1 pair no seed has a value in both arms" in giou.words  # and none will have
     assert giou.verdict == "better"
     evo = effect(axis_effects(study(arms, AXES, BASE)), "evo")
     assert evo.verdict == "open"  # there is more to come
@@ -380,6 +382,85 @@ def test_what_waits_is_neither_better_nor_failed() -> None:
     assert effect(axis_effects(nothing), "giou").words.startswith(
         "giou: in 6 pairs there is no result yet; open"
     )
+
+
+def test_of_pairs_with_one_seed_each_nothing_is_claimed() -> None:
+    """Both arms of the first pair have seed 0 only, those of the second seed 1 only: two seeds in
+    all, and no pair that is seen twice. The third pair tells the noise, not that it is there."""
+    axes = {"norm": ["bn", "gn"], "batch": ["1", "2", "4"]}
+    arms: dict[tuple[str, ...], list[Seed]] = {
+        ("bn", "1"): [0.30, "oom", "oom", 0.31],
+        ("bn", "2"): ["oom", 0.30, "oom", 0.31],
+        ("bn", "4"): [0.30, 0.301, 0.30, 0.31],
+        ("gn", "1"): [0.40, "oom", 0.4, "oom"],
+        ("gn", "2"): ["oom", 0.40, 0.401, "oom"],
+        ("gn", "4"): ["oom", "oom", "oom", "oom"],
+    }
+    gn = effect(axis_effects(study(arms, axes, ("bn", "1"))), "gn")
+    assert (gn.pairs, gn.seeds, gn.verdict) == (2, 1, "open")
+    assert gn.why == "with one seed nothing can be claimed"
+    assert gn.difference == pytest.approx(0.1, abs=0.01)
+    assert gn.half is None
+    (crossed,) = [i for i in interactions(study(arms, axes, ("bn", "1"))) if i.by_level == "2"]
+    assert (crossed.contexts, crossed.difference, crossed.verdict) == (0, None, "open")
+
+
+def test_a_pair_with_one_seed_is_left_out_where_others_have_more() -> None:
+    """At batch 8 the difference is 0.02 and at batch 2, seen once, 0.5: said, not averaged."""
+    axes = {"norm": ["bn", "gn"], "batch": ["2", "8"]}
+    arms: dict[tuple[str, ...], list[Seed]] = {
+        ("bn", "2"): [0.300, 0.301, 0.302],
+        ("bn", "8"): [0.320, 0.321, 0.322],
+        ("gn", "2"): [0.800, "diverged", "diverged"],
+        ("gn", "8"): [0.340, 0.3415, 0.3415],
+    }
+    gn = effect(axis_effects(study(arms, axes, ("bn", "2"))), "gn")
+    assert gn.difference == pytest.approx(0.02)
+    assert (gn.planned, gn.pairs, gn.better, gn.seeds, gn.verdict) == (2, 2, 2, 3, "better")
+    assert gn.warning == "1 pair with one seed is left out"
+    assert gn.words.endswith("; 1 pair with one seed is left out")
+
+
+def test_a_level_that_never_converges_where_the_other_does() -> None:
+    axes = {"norm": ["bn", "gn"], "batch": ["2", "8"]}
+    arms: dict[tuple[str, ...], list[Seed]] = {
+        ("bn", "2"): [0.30, 0.31],
+        ("bn", "8"): ["diverged", "stalled"],
+        ("gn", "2"): ["diverged", "diverged"],
+        ("gn", "8"): ["diverged", "diverged"],
+    }
+    gn = effect(axis_effects(study(arms, axes, ("bn", "2"))), "gn")
+    assert (gn.verdict, gn.planned, gn.only_level_failed, gn.both_failed) == (
+        "did not converge",
+        2,
+        1,
+        1,
+    )
+
+
+@pytest.mark.parametrize("found", [[], ["a1"]])
+def test_while_arms_may_get_seeds_nothing_is_called_not_separable(found: list[str]) -> None:
+    """Up to 8 seeds, of which 3 are run. An arm whose decision has ended it gets no more."""
+    noise = np.random.default_rng(9).normal(0.3, 0.01, (4, 8))
+    whole, part = looked_at(noise), looked_at(noise[:, :3])
+    decided = tuple(Decided(arm, 3, "not separable", True) for arm in found)
+    part = replace(part, decisions=decided)
+    assert part.growing == {"a1", "a2", "a3"} - set(found)
+    assert whole.growing == set()
+    table = on_target(part)
+    assert table is not None
+    verdicts = {c.arm: c.verdict for c in table.comparisons if c.verdict}
+    assert verdicts == {
+        arm: "not separable" if arm in found else "open" for arm in ("a1", "a2", "a3")
+    }
+    assert all(c.more for c in table.comparisons if c.verdict == "open")
+    assert {e.verdict for e in axis_effects(part)} == {"open"}
+    assert {i.verdict for i in interactions(part)} == {"open"}
+    done = on_target(whole)
+    assert done is not None
+    assert {c.verdict for c in done.comparisons if c.verdict} == {"not separable"}
+    assert {e.verdict for e in axis_effects(whole)} == {"not separable"}
+    assert {i.verdict for i in interactions(whole)} == {"not separable"}
 
 
 def test_arms_without_a_conditional_axis_make_no_pair() -> None:

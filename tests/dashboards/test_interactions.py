@@ -80,6 +80,25 @@ def test_an_interaction_is_over_all_contexts_with_four_arms() -> None:
     assert (by["gn", "8"].verdict, by["gn", "giou"].verdict) == ("depends", "not separable")
 
 
+def test_what_can_never_be_estimated_costs_the_others_nothing() -> None:
+    """Where gn never converges at batch 8, whether gn depends on batch is never known: the family
+    is that of evo alone, with Student's t. 5 arms x 3 seeds: t(0.975; 8) = 2.3060."""
+    axes = {"norm": ["bn", "gn", "evo"], "batch": ["2", "8"]}
+    wobble = [(1, -1, 0), (-1, 0, 1), (0, 1, -1), (1, 0, -1), (-1, 1, 0)]
+    names = [(n, b) for n in axes["norm"] for b in axes["batch"] if (n, b) != ("gn", "8")]
+    arms: dict[tuple[str, ...], list[Seed]] = {
+        levels: [0.3 + 0.001 * w for w in of] for levels, of in zip(names, wobble, strict=True)
+    }
+    arms["gn", "8"] = ["diverged", "diverged", "stalled"]
+    gn, evo = interactions(study(arms, axes, ("bn", "2")))
+    assert (gn.verdict, gn.difference, gn.contexts) == ("open", None, 0)
+    assert gn.why == "cannot be estimated: norm=gn batch=8 never converged"
+    assert gn.words.endswith("is open; cannot be estimated: norm=gn batch=8 never converged")
+    # the seeds' means are 0, 0.2 and -0.2 d: of the squares, 10 d^2, 5 x 0.08 d^2 are the seeds'
+    error = 0.001 * math.sqrt((10 - 0.4) / 8 * 4 / 3)
+    assert evo.half == pytest.approx(2.3060 * error, rel=1e-4)
+
+
 # ---------------------------------------------------------------- fractions
 
 
@@ -132,7 +151,7 @@ def test_a_fraction_estimates_effects_and_says_what_they_are_confounded_with() -
     }
     assert found["a"].aliased == ("b × c × d",)
     assert found["a"].words == (
-        f"2: +0.035 ± {found['a'].half:.3f} over 8 runs; not told apart from b × c × d"
+        f"2: better, +0.035 ± {found['a'].half:.3f} over 8 runs; not told apart from b × c × d"
     )
     # residuals +-0.001 in 16 cells, df 7: variance 16 d^2 / 7; eight arms weigh 1/4: a quarter
     error = 0.001 * math.sqrt(16 / 7 / 4)
