@@ -64,13 +64,6 @@ class ImageInterval:
     level: float
     covers: str = COVERS
 
-    @property
-    def words(self) -> str:
-        return (
-            f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}], "
-            f"{100 * (1 - self.level):g} % over {self.images} images: {self.covers}"
-        )
-
 
 def read_matches(file: Path) -> Matches:
     """Raises ValueError for a file that is not one that an evaluation wrote."""

@@ -12,6 +12,7 @@ from orchestrator.axes import Axis, text_of
 from orchestrator.expand import Cell
 from orchestrator.resolve import with_level
 from orchestrator.spec import Sweep
+from orchestrator.tune import Tune
 
 SMALLEST = (11.55, 3.26, 2.13, 1.68, 1.43, 1.27, 1.16, 1.07, 1.00, 0.94, 0.89)
 """For 2 to 12 paired seeds: the difference of two arms, in standard deviations of the paired
@@ -40,6 +41,7 @@ def cautions(cells: Sequence[Cell], sweep: Sweep | None = None) -> list[str]:
     return [
         *(_axes(sweep) if sweep else []),
         *(_budget(cells, sweep) if sweep else []),
+        *(_tuned(sweep.tune) if sweep and sweep.tune else []),
         *_batch_norm_of_one_image(cells),
         *_unequal_training(cells),
         *_one_rate(cells),
@@ -51,6 +53,18 @@ def _budget(cells: Sequence[Cell], sweep: Sweep) -> list[str]:
     if sweep.budget.gpu_hours is None or any(cell.resources.gpus for cell in cells):
         return []
     return ["budget.gpu_hours limits nothing: no cell takes a GPU"]
+
+
+def _tuned(tune: Tune) -> list[str]:
+    """A table shows what arms do at the values chosen for them, and not what choosing again would
+    do."""
+    each = f"for each level of {' and '.join(tune.per)}" if tune.per else "for all arms alike"
+    verb, tried = "is" if len(tune.nuisance) == 1 else "are", len(tune.candidates())
+    return [
+        f"{' and '.join(tune.nuisance)} {verb} tuned {each}, among {tried} candidates with one run "
+        "each: arms are compared at what was chosen, and how far that choice was chance is in no "
+        "interval"
+    ]
 
 
 def _axes(sweep: Sweep) -> list[str]:

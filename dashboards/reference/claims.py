@@ -11,18 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dashboards.conclusions import Conclusion
 from dashboards.reference.beside import PRINTED
 from dashboards.reference.rows import Report, Row, seed_report, shipped
 
 Tells = Literal["for", "against", "as rerun noise", "neither converged", "nothing"]
 Support = Literal[
-    "supported",
-    "supported in part",  # some pairs are of the size of rerun noise
-    "half supported",  # some pairs point the other way or did not converge
+    "points that way",
+    "points that way in part",  # some pairs are of the size of rerun noise
+    "half of it points that way",  # some pairs point the other way or did not converge
     "of the size of rerun noise",
-    "contradicted",
-    "not supported",
+    "points the other way",
+    "nothing points that way",
 ]
 
 
@@ -62,18 +61,12 @@ class Assessment:
         text += f"{'; '.join(map(_in_words, self.pairs))}."
         if self.besides:
             text += f" Beside that: {'; '.join(map(_in_words, self.besides))}."
-        if any(pair.tells == "as rerun noise" for pair in self.pairs):
-            text += (
-                f" Two runs of one configuration ({' and '.join(self.rerun)}) are {self.noise:.3f}"
-                f" apart, and so may be two that print {self.noise + PRINTED:.3f}."
-            )
+        text += (
+            f" Two runs of one configuration ({' and '.join(self.rerun)}) are {self.noise:.3f} "
+            f"apart, and so may be two that print {self.noise + PRINTED:.3f}: one repeat, which "
+            "may have come out near by chance."
+        )
         return text + (f" Note: {self.note}." if self.note else "")
-
-    def conclusion(self) -> Conclusion:
-        shown = (*self.pairs, *self.besides)
-        rows = dict.fromkeys(row for pair in shown for row in (pair.before, pair.after))
-        deltas = tuple(pair.delta for pair in shown if pair.delta is not None)
-        return Conclusion(self.text, "claim", tuple(rows), "mAP", "single run", deltas)
 
 
 def seed_claims() -> list[Assessment]:
@@ -110,11 +103,13 @@ def support(tells: list[Tells]) -> Support:
     found = set(tells)
     if "for" in found:
         if found == {"for"}:
-            return "supported"
-        return "supported in part" if found == {"for", "as rerun noise"} else "half supported"
+            return "points that way"
+        only = found == {"for", "as rerun noise"}
+        return "points that way in part" if only else "half of it points that way"
     if "against" in found:
-        return "contradicted"
-    return "of the size of rerun noise" if found == {"as rerun noise"} else "not supported"
+        return "points the other way"
+    noise = found == {"as rerun noise"}
+    return "of the size of rerun noise" if noise else "nothing points that way"
 
 
 def _pair(

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from dashboards.study import Arm, Axis, Cell, ReferenceRow, Study
+from dashboards.study import ReferenceRow
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,6 @@ class Report:
     heading: Mapping[str, str]  # of the first column, `label`, and of each metric
     protocol: Mapping[str, Any]
     rows: Mapping[str, Row]
-
-    def study(self) -> Study:
-        """The report as a sweep of one seed whose arms are its rows, against 1), its B04."""
-        arms = [Arm(id_, f"{id_} {r.row.label}", {"row": id_}, (_cell(r),)) for id_, r in self]
-        axis = Axis("row", tuple(self.rows), "B04")
-        return Study("seed_report", (axis,), tuple(arms), baseline="B04", reference=self.source)
 
     def __iter__(self) -> Any:
         return iter(self.rows.items())
@@ -85,10 +79,3 @@ def seed_report() -> Report:
         for id_, given in data["rows"].items()
     }
     return Report(data["source"], data["heading"], common, rows)
-
-
-def _cell(row: Row) -> Cell:
-    """`Unconvergence` is `stalled`: these runs took as long as the others."""
-    if not row.row.converged:
-        return Cell(0, "stalled", row.row.id, row.row.label, reason="Unconvergence")
-    return Cell(0, "converged", row.row.id, row.row.label, row.row.metrics)

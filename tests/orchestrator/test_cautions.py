@@ -114,6 +114,19 @@ def test_unequal_training_and_a_rate_that_does_not_follow_the_batch(tmp_path: Pa
     assert told_of(tmp_path, axes={"batch": batch}, **equal) == []
 
 
+def test_what_is_tuned_is_said_with_its_budget(tmp_path: Path) -> None:
+    norm = {"path": "model.neck.norm_act", "values": ["gn", "sync_bn"]}
+    tune: dict[str, Any] = {"nuisance": {"lr_mult": [0.5, 1, 2], "decay": [0.0, 0.1]}}
+    tune |= {"per": ["norm"], "default": {"decay": 0.1}}
+    uses = {"optim.lr": "=0.01 * lr_mult", "optim.weight_decay": "=decay"}
+    (said,) = told_of(tmp_path, axes={"norm": norm}, baseline={"norm": "gn"}, tune=tune, set=uses)
+    assert said == (  # 3 x 2
+        "lr_mult and decay are tuned for each level of norm, among 6 candidates with one run each:"
+        " arms are compared at what was chosen, and how far that choice was chance is in no"
+        " interval"
+    )
+
+
 def test_the_plan_shows_them_as_text_and_json() -> None:
     plan = make_plan(ROOT / "sweeps/norm_vs_batchsize.yaml")
     assert plan.to_json()["cautions"] == cautions([p.cell for p in plan.cells], plan.sweep)
