@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
 
 from dashboards.inference import LEVEL, MISS, Inference, Levels, compare, look_levels
+from dashboards.inference.verdicts import Verdict
 from dashboards.study import Study
 
 
@@ -54,3 +56,23 @@ def on_target(study: Study) -> Inference | None:
     target = study.target
     goal: Literal["max", "min"] = "min" if target.goal == "min" else "max"
     return against_baseline(study, target.name, goal, target.min_effect)
+
+
+def told_otherwise(study: Study, found: Inference) -> Iterator[str]:
+    """Where an arm's seeds were ended by a verdict that it does not have in the table. Both hold:
+    all intervals, at every look, hold at once."""
+    names: tuple[Verdict, ...] = ("better", "worse", "not separable")
+    for decided in study.decisions:
+        arm = study.arm(decided.arm)
+        was = next((name for name in names if decided.verdict.startswith(name)), None)
+        now = found[arm.key].verdict
+        if not decided.ended or was is None or now == was:
+            continue
+        text = f"{arm.label or arm.key} was decided {was} after {decided.seeds} seeds"
+        if decided.difference is not None and decided.low is not None and decided.high is not None:
+            level = f"{1 - found.level:.0%} interval {decided.low:+.3g} to {decided.high:+.3g}"
+            text += f" ({study.target.name} {decided.difference:+.3g}, {level})"
+        yield (
+            f"{text}, and got no more; the table, with the seeds that other arms got since, says "
+            f"{now}. Intervals hold for all looks together: what was decided stands"
+        )

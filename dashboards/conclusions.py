@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from dashboards.arms import on_target
 from dashboards.effect_words import effect_conclusions
-from dashboards.inference import Comparison, Inference, compare
+from dashboards.inference import Comparison, Inference
 from dashboards.study import FAULTS, Arm, Study
 from dashboards.wording import (
     FAILED,
@@ -45,14 +46,8 @@ def conclusions(
     found = [_failed(say, arm) for arm in study.arms if any(c.outcome in FAILED for c in arm.cells)]
     found += [_without_result(say, arm) for arm in study.arms if _is_fault(arm)]
     if study.baseline is not None and study.arm(study.baseline).cells:
-        target = study.target
-        inference = inference or compare(
-            study.observations(target.name),
-            study.baseline,
-            goal="min" if target.goal == "min" else "max",
-            min_effect=target.min_effect,
-            variances=target.variances,
-        )
+        inference = inference or on_target(study)
+        assert inference is not None
         found += _verdicts(say, inference)
     found += effect_conclusions(study, effects, interactions)
     return sorted(found, key=_importance)

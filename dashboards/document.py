@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from dashboards.arms import against_baseline, on_target
+from dashboards.arms import against_baseline, on_target, told_otherwise
 from dashboards.conclusions import conclusions
 from dashboards.cost import at_equal_images, pareto
 from dashboards.effects import axis_effects
@@ -71,7 +71,7 @@ def document(
         ],
         "excluded": [dict(e) for e in study.excluded],
         "aliases": list(study.aliases),
-        "cautions": list(study.cautions),
+        "cautions": [*study.cautions, *(told_otherwise(study, decides) if decides else ())],
         "totals": _totals(study),
         "provenance": provenance(study),
         "curves": dict(curves or {}),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dashboards.study import ABSENT, ReferenceRow, Target
+from dashboards.study import ABSENT, Decided, ReferenceRow, Target
 
 if TYPE_CHECKING:
     from dashboards.inference import Variances
@@ -47,6 +47,7 @@ class Plan:
     aliases: tuple[object, ...] = ()
     cautions: tuple[str, ...] = ()
     looks: tuple[int, ...] = ()  # see `dashboards.study.Study`
+    decisions: tuple[Decided, ...] = ()  # arms by their labels here
 
 
 def read_plan(text: str | None) -> Plan | None:
@@ -55,6 +56,26 @@ def read_plan(text: str | None) -> Plan | None:
         return _plan(json.loads(text)) if text else None
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
+
+
+def read_decisions(text: str | None) -> tuple[Decided, ...]:
+    """The last of each arm (by its label) of the artifact `decisions.json`; empty for none, and for
+    a text that is none."""
+    try:
+        told = json.loads(text)["decisions"] if text else []
+        last = {str(entry["arm"]): entry for entry in told}
+        return tuple(
+            Decided(
+                label,
+                int(entry["seeds"]),
+                str(entry["verdict"]),
+                str(entry["action"]).startswith("ends"),
+                *(_number(entry.get(name)) for name in ("difference", "low", "high")),
+            )
+            for label, entry in last.items()
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return ()
 
 
 def text_of(level: object) -> str:
@@ -145,6 +166,10 @@ def _target(data: Mapping[str, Any]) -> Target:
         "equal" if said == "equal" else "unequal" if said == "unequal" else "auto"
     )
     return Target(name, goal, float(least) if least else None, variances)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _texts(data: Any) -> dict[str, str]:

@@ -8,11 +8,11 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dashboards.plans import Plan, read_plan
+from dashboards.plans import Plan, read_decisions, read_plan
 from dashboards.runs import RUNNING, Attempt, deciding, read_attempt, unheard
 from dashboards.store import (
     Store,
@@ -221,6 +221,9 @@ class Runs:
             texts = pool.map(lambda s: artifact_text(client, s.run_id, "plan.json"), missing)
             for sweep, text in zip(missing, texts, strict=True):
                 plan = read_plan(text)
+                if plan is not None and plan.looks and not sweep.is_open:
+                    told = artifact_text(client, sweep.run_id, "decisions.json")
+                    plan = replace(plan, decisions=read_decisions(told))
                 before = self._plans.get(sweep.run_id)
                 if plan is None and before and before.start == sweep.start:
                     plan = before.plan  # the artifact store is away for a while

@@ -17,7 +17,7 @@ from dashboards.reader import Runs, SweepRun
 from dashboards.resample import Matches, read_matches
 from dashboards.runs import Attempt
 from dashboards.store import one_line
-from dashboards.study import ABSENT, OUTCOMES, Arm, Axis, Cell, Study, Target
+from dashboards.study import ABSENT, OUTCOMES, Arm, Axis, Cell, Decided, Study, Target
 from dashboards.which import chosen, sweep_name
 
 MATCHES = "matches.npz"  # an artifact of a cell
@@ -177,7 +177,13 @@ def _study(runs: Runs, sweep: SweepRun) -> Study:
         tags=sweep.tags,
         links=_links(runs, sweep),
         looks=plan.looks,
+        decisions=_decisions(plan, arms),
     )
+
+
+def _decisions(plan: Plan, arms: Iterable[Arm]) -> tuple[Decided, ...]:
+    keys = {arm.label: arm.key for arm in arms}
+    return tuple(replace(d, arm=keys[d.arm]) for d in plan.decisions if d.arm in keys)
 
 
 def _remark(sweep: SweepRun, plan: Plan | None) -> str:

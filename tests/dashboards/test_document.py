@@ -13,10 +13,13 @@ from scipy import stats
 
 from dashboards.document import document, provenance, shown_metrics
 from dashboards.inference import look_levels
-from dashboards.plans import read_plan
+from dashboards.plans import read_decisions, read_plan
+from dashboards.results import Reader
 from dashboards.study import Cell, Study
 from dashboards.tables import ablation_table
-from tests.dashboards.ledgers import plan_of
+from orchestrator.replicates import Replicates
+from orchestrator.rounds import End
+from tests.dashboards.ledgers import Start, plan_of
 from tests.dashboards.made import Seed, study
 
 INFINITE = sys.float_info.max  # as MLflow keeps it
@@ -173,6 +176,60 @@ def test_looks_are_those_of_the_plan(tmp_path: Path) -> None:
     read = read_plan(json.dumps(plan_of(tmp_path).to_json()))
     assert read is not None
     assert read.looks == ()
+
+
+VALUES = {  # the first differences to bn are 0.0500 and 0.0501; then bn and evonorm_s0 vary by 0.1
+    "bn": (0.300, 0.310, 0.300, 0.300),
+    "gn": (0.350, 0.3601),
+    "evonorm_s0": (0.300, 0.3101, 0.400, 0.250),
+}
+
+
+def test_what_the_rounds_decided_stands_beside_the_table(tmp_path: Path) -> None:
+    """A real store, and the decisions of the rule itself."""
+    plan = plan_of(
+        tmp_path,
+        axes={"norm": {"path": "model.neck.norm_act", "values": ["bn", "gn", "evonorm_s0"]}},
+        baseline={"norm": "bn"},
+        metric={"name": "AP50"},
+        seeds={"list": [0, 1], "extend_to": 4},
+    )
+    values = {
+        p.id: VALUES[p.cell.arm_label.removeprefix("norm=")][p.cell.seed]
+        for p in (*plan.cells, *plan.more)
+        if p.cell.seed < 2 or "gn" not in p.cell.arm_label
+    }
+    rule = Replicates(plan)
+    while rule.next({p.id: End("converged", values[p.id]) for p in rule.cells}):
+        pass
+    assert [d.action for d in rule.decisions if d.arm == "norm=gn"] == ["ends: decided"]
+    start = Start(tmp_path, plan)
+    for planned in rule.cells:
+        start.train(plan.info(planned), values[planned.id])
+    running = Reader(tmp_path).study("small")
+    assert running.growing == {"a1"}  # nobody has said yet that gn has ended
+    start.end(**{"decisions.json": json.dumps(rule.to_json())})
+    of = Reader(tmp_path).study("small")
+    ended = {of.arm(d.arm).label: (d.seeds, d.verdict, d.ended) for d in of.decisions}
+    assert ended == {
+        "norm=gn": (2, "better", True),
+        "norm=evonorm_s0": (4, "not separable", True),
+    }
+    assert of.growing == set()
+    made = document(of)
+    arms = {a["label"]: made["comparisons"]["AP50"]["arms"][a["key"]] for a in made["arms"]}
+    assert arms["norm=gn"]["verdict"] == "not separable"
+    (caution,) = [text for text in made["cautions"] if "decided" in text]
+    assert caution.startswith(
+        "norm=gn was decided better after 2 seeds (AP50 +0.0501, 95% interval"
+    )
+    assert "the table, with the seeds that other arms got since, says not separable" in caution
+    assert f"caution: {caution}" in ablation_table(made).remarks
+
+
+@pytest.mark.parametrize("text", [None, "", "[", "[]", '{"decisions": [{"arm": "a"}]}', "3"])
+def test_decisions_in_another_form_are_none(text: str | None) -> None:
+    assert read_decisions(text) == ()
 
 
 def test_provenance_is_of_all_cells() -> None:
