@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from dashboards.aliases import fractions, runs_of
 from dashboards.inference import LEVEL
+from dashboards.interactions import Interaction, simple_effects
 from dashboards.pairs import Pair, fours_of
 from dashboards.study import OPEN, Study
 from dashboards.wording import Certainty, Conclusion, Wording, cut, seed, seeds
 
 if TYPE_CHECKING:
     from dashboards.effects import Effect
-    from dashboards.interactions import Interaction
 
 
 def effect_conclusions(
@@ -85,7 +85,7 @@ def _runs(study: Study, *axes: str) -> tuple[str, ...]:
 def _interaction(say: Wording, i: Interaction) -> Conclusion:
     text = f"What {cut(i.axis)}={cut(i.level)} does depends on {cut(i.by_axis)}"
     digits, parts = say.places(i), []
-    if (both := simple_effects(i)) is not None:
+    if (both := simple_effects(i.means, i.difference)) is not None:
         at, by = (say.signed(value, digits) for value in both)
         parts.append(f"{at} at {cut(i.by_against)} and {by} at {cut(i.by_level)}")
     if i.difference is not None and i.low is not None and i.high is not None:
@@ -97,17 +97,6 @@ def _interaction(say: Wording, i: Interaction) -> Conclusion:
     deltas = () if i.difference is None else (i.difference,)
     rows = _crossed_rows(say.study, i)
     return Conclusion(f"{text}.", "effect", rows, i.metric, "established", deltas)
-
-
-def simple_effects(i: Interaction) -> tuple[float, float] | None:
-    """What the level does at `by_against` and at `by_level`, by plain means; None where these are
-    not the numbers that the interaction is made of, which is so where cells are missing."""
-    (a, b), (c, d) = i.means
-    if a is None or b is None or c is None or d is None or i.difference is None:
-        return None
-    size = max(map(abs, (a, b, c, d)))
-    same = abs((d - b) - (c - a) - i.difference) <= 1e-9 * size
-    return (c - a, d - b) if same else None
 
 
 def _crossed_rows(study: Study, i: Interaction) -> tuple[str, ...]:
