@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import stdev
 from typing import Any
@@ -40,13 +40,14 @@ class Priced:
 @dataclass(frozen=True)
 class Pareto:
     """`cost` is the metric that was taken: train_hours where no GPU was used. `front`: arms on it,
-    from the cheapest to the dearest."""
+    from the cheapest to the dearest. `note`: which of them stand there by a part of their seeds."""
 
     metric: str
     goal: str
     cost: str
     arms: tuple[Priced, ...]
     front: tuple[str, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def pareto(study: Study, cost: str = "gpu_hours") -> Pareto:
         cost,
         tuple(Priced(**{**vars(a), "front": a.arm in front}) for a in arms),
         tuple(sorted(front, key=front.__getitem__)),
+        _survivors(a for a in arms if a.arm in front),
     )
 
 
@@ -119,6 +121,14 @@ def at_equal_images(study: Study, curves: Curves) -> EqualImages:
 
 
 # ---------------------------------------------------------------- inside
+
+
+def _survivors(front: Iterable[Priced]) -> str:
+    """A mean over the seeds that converged is no mean over those that did not."""
+    part = [
+        f"{a.label or a.arm} ({a.n} of {a.n + a.failed} seeds converged)" for a in front if a.failed
+    ]
+    return f"on the front by the seeds that converged alone: {', '.join(part)}" if part else ""
 
 
 def _priced(study: Study, arm: Arm, cost: str) -> Priced:

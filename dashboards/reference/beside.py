@@ -44,7 +44,23 @@ def beside(study: Study) -> dict[str, Any]:
         "source": study.reference,
         "differs": [p for p in common if p["match"] is not True],
         "arms": arms,
+        "note": _note(arms),
     }
+
+
+def _note(arms: list[dict[str, Any]]) -> str:
+    """What `inside` can tell, of so many: it is asked of each number for itself."""
+    asked = [m for arm in arms for m in arm["metrics"].values() if m["inside"] is not None]
+    if not asked:
+        return ""
+    out = sum(not m["inside"] for m in asked)
+    text = (
+        f"{out} of {len(asked)} numbers of theirs are not among our seeds; about "
+        f"{LEVEL * len(asked):.0f} would be by chance alone, if nothing differed"
+    )
+    if any(m["n"] == 2 for m in asked):
+        text += ", and with two seeds the range is so wide that nearly every number is inside"
+    return text
 
 
 def _beside(arm: Arm, row: ReferenceRow) -> dict[str, Any]:

@@ -28,6 +28,7 @@ def test_the_front_by_hand() -> None:
     dear as a0 and worse."""
     found = pareto(arms((0.30, 1.0), (0.40, 2.0), (0.40, 3.0), (0.40, 2.0), (0.29, 1.0)))
     assert found.front == ("a0", "a1", "a3")
+    assert found.note == ""  # every seed converged
     assert [a.front for a in found.arms] == [True, True, False, True, False]
     assert (found.metric, found.goal, found.cost) == ("mAP", "max", "gpu_hours")
     least = pareto(arms((0.30, 1.0), (0.40, 2.0), (0.29, 3.0), goal="min"))
@@ -66,6 +67,9 @@ def test_means_spread_and_seeds_that_failed() -> None:
     assert (bn.value, bn.value_sd) == pytest.approx((0.32, 0.02 * 2**0.5))
     assert (bn.cost, bn.cost_sd) == pytest.approx((2, 2**0.5))
     assert (bn.planned, bn.n, bn.failed, bn.front) == (4, 2, 1, True)
+    assert pareto(of).note == (
+        "on the front by the seeds that converged alone: norm=bn (2 of 3 seeds converged)"
+    )
     # a cell that died early was cheap; that makes no arm a good one
     assert (gn.value, gn.cost, gn.failed, gn.front) == (None, None, 2, False)
 

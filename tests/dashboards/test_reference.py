@@ -81,6 +81,19 @@ def test_a_further_seed_is_inside_in_95_of_100_cases() -> None:
     assert 362 <= inside <= 398
 
 
+def test_how_many_would_be_outside_by_chance() -> None:
+    """0.05 of 20 rows is one; of these 20 the first is far off (0.28 -+ 0.00497, and not 0.3)."""
+    arms = {(f"v{i}",): [0.279, 0.280, 0.281] if i == 0 else [0.30, 0.31] for i in range(20)}
+    study = made.study(dict(arms), {"norm": [f"v{i}" for i in range(20)]}, ["v0"])
+    row = ReferenceRow("B01", "1)", {"mAP": 0.3})
+    note = beside(replace(study, arms=tuple(replace(a, reference=row) for a in study.arms)))["note"]
+    assert note == (
+        "1 of 20 numbers of theirs are not among our seeds; about 1 would be by chance alone, if"
+        " nothing differed, and with two seeds the range is so wide that nearly every number is"
+        " inside"
+    )
+
+
 def test_one_seed_tells_no_noise() -> None:
     got = one([0.31])["metrics"]["mAP"]
     assert (got["n"], got["low"], got["high"], got["expected"], got["inside"]) == (1, *[None] * 4)
