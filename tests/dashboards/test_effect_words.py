@@ -17,6 +17,9 @@ BN = [0.200, 0.210, 0.220]
 GN = [0.250, 0.261, 0.272]
 
 
+Arms = dict[tuple[str, str], Sequence[made.Seed]]
+
+
 def crossed(arms: Mapping[tuple[str, str], Sequence[made.Seed]], **more: Any) -> list[Conclusion]:
     study = made.study(arms, {"norm": ["bn", "gn"], "batch": ["4", "2", "1"]}, ["bn", "4"], **more)
     return conclusions(study, None, axis_effects(study), interactions(study))
@@ -24,7 +27,7 @@ def crossed(arms: Mapping[tuple[str, str], Sequence[made.Seed]], **more: Any) ->
 
 def test_an_axis_is_spoken_of_over_its_pairs_and_first() -> None:
     # gn - bn: +0.049, 0.05, 0.051 in both pairs, with no other noise; 2 is 4 less 0.1
-    arms = {
+    arms: Arms = {
         ("bn", "4"): BN,
         ("gn", "4"): [b + d for b, d in zip(BN, (0.049, 0.050, 0.051), strict=True)],
         ("bn", "2"): [b - 0.1 for b in BN],
@@ -69,7 +72,12 @@ def plus(seeds: Sequence[float], by: float, noise: float = 0.001) -> list[made.S
 
 def test_of_a_level_that_never_converged_the_other_is_told_too() -> None:
     dead: list[made.Seed] = ["diverged"] * 3
-    arms = {("bn", "4"): BN, ("gn", "4"): dead, ("bn", "2"): plus(BN, -0.1), ("gn", "2"): dead}
+    arms: Arms = {
+        ("bn", "4"): BN,
+        ("gn", "4"): dead,
+        ("bn", "2"): plus(BN, -0.1),
+        ("gn", "2"): dead,
+    }
     (said,) = [c.text for c in crossed(arms) if c.text.startswith("norm=gn") and c.kind == "effect"]
     assert said == (
         "norm=gn did not converge in any of 2 pairs; in 2 pairs only norm=gn never converged; 6"
@@ -102,10 +110,10 @@ def test_every_pair_that_is_planned_is_accounted_for() -> None:
 def test_where_most_pairs_point_the_other_way_both_are_said() -> None:
     # (0.09 - 0.01 - 0.01 - 0.01) / 4 = 0.015
     by = {"8": 0.09, "4": -0.01, "2": -0.01, "1": -0.01}
-    arms = {("bn", batch): BN for batch in by}
-    turned = {("gn", batch): plus(BN, d) for batch, d in by.items()}
+    arms: dict[tuple[str, ...], Sequence[made.Seed]] = {("bn", batch): BN for batch in by}
+    arms |= {("gn", batch): plus(BN, d) for batch, d in by.items()}
     axes = {"norm": ["bn", "gn"], "batch": [*by]}
-    study = made.study({**arms, **turned}, axes, ["bn", "8"])
+    study = made.study(arms, axes, ["bn", "8"])
     effects = axis_effects(study)
     (said,) = [c.text for c in conclusions(study, None, effects, []) if "on average" in c.text]
     on_average = "gn: on average better, though worse in 3 of 4 pairs, +0.015"
@@ -116,14 +124,14 @@ def test_where_most_pairs_point_the_other_way_both_are_said() -> None:
 
 
 def test_one_pair_that_is_not_against_the_baseline_is_told() -> None:
-    arms = {("bn", "4"): BN, ("bn", "2"): plus(BN, -0.1), ("gn", "2"): plus(BN, -0.05)}
+    arms: Arms = {("bn", "4"): BN, ("bn", "2"): plus(BN, -0.1), ("gn", "2"): plus(BN, -0.05)}
     said = [c for c in crossed(arms) if c.kind == "effect"]
     assert [c.text.split(" is ")[0] for c in said] == ["norm=gn"]  # batch=2 is an arm's own tale
     assert said[0].arms == ("a2", "a1")
 
 
 def test_what_depends_on_another_axis_is_said() -> None:
-    arms = {
+    arms: Arms = {
         ("bn", "4"): BN,
         ("gn", "4"): [b + d for b, d in zip(BN, (0.009, 0.010, 0.011), strict=True)],
         ("bn", "2"): [b - 0.1 for b in BN],
