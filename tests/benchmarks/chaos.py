@@ -299,7 +299,7 @@ def in_cells(cluster: Cluster, folder: Path, faults: Sequence[str], each: int) -
 
 def node_removed(cluster: Cluster, folder: Path, each: int) -> list[Row]:
     """Nodes are taken away with all that runs on them, and come back empty."""
-    place = Place(cluster, folder, ["none"], each + 4, steps=160)
+    place = Place(cluster, folder, ["none"], each + 16, steps=160)
     began = time.monotonic()
     cluster.add()
     process = place.start("--max-concurrent", "8")
