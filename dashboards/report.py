@@ -89,6 +89,13 @@ def _made(args: argparse.Namespace, kind: str) -> str:
 
     reader = Reader()
     study = reader.study(sweep_name(args.sweep), args.variant)
+    if args.variant is None and (starts := reader.other_starts(study)):
+        print(
+            f"of {study.name} this is the start {study.variant} "
+            f"({study.arguments or 'no arguments'}); also on record, with --variant: "
+            f"{', '.join(starts)}",
+            file=sys.stderr,
+        )
     images = over_images(study, reader.matches, args.images) if args.images else []
     if kind == "json":
         return to_json(document(study, reader.curves(study), images=images))

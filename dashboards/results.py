@@ -18,7 +18,7 @@ from dashboards.resample import Matches, read_matches
 from dashboards.runs import Attempt
 from dashboards.store import one_line
 from dashboards.study import ABSENT, OUTCOMES, Arm, Axis, Cell, Decided, Study, Target
-from dashboards.which import chosen, sweep_name
+from dashboards.which import chosen, sweep_name, variant_text
 
 MATCHES = "matches.npz"  # an artifact of a cell
 FRESH_S = 1.0  # what was asked so short a time ago is not asked again
@@ -78,6 +78,14 @@ class Reader:
             if self._studies.get(found.run_id) != found:
                 self._studies[found.run_id] = found
             return self._studies[found.run_id]
+
+    def other_starts(self, study: Study) -> list[str]:
+        """The sweep's other variants on record, newest first, each with its arguments."""
+        with self._lock:
+            found = [s for s in self._runs.sweeps.values() if s.name == study.name]
+        found.sort(key=lambda s: s.began or 0.0, reverse=True)
+        others = {s.variant: variant_text(s) for s in found if s.variant != study.variant}
+        return list(others.values())
 
     def curves(
         self, study: Study, keys: Sequence[str] | None = None

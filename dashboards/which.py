@@ -45,10 +45,10 @@ def chosen(sweeps: Collection[SweepRun], store: Store, name: str, variant: str |
     if variant:
         of_sweep, found = found, [s for s in found if _is_variant(s, variant)]
         if not found:
-            have = ", ".join(_variant_text(s) for s in of_sweep[:_SHOWN])
+            have = ", ".join(variant_text(s) for s in of_sweep[:_SHOWN])
             raise UnknownSweep(f"the sweep {name!r} has no variant {variant!r}; it has {have}")
         if len({s.variant for s in found}) > 1:
-            have = ", ".join(_variant_text(s) for s in found[:_SHOWN])
+            have = ", ".join(variant_text(s) for s in found[:_SHOWN])
             raise UnknownSweep(f"{variant!r} begins several variants of {name!r}: {have}")
     return max(found, key=lambda s: (s.is_open, s.ended or s.began or 0.0, s.run_id))
 
@@ -60,7 +60,8 @@ def _is_variant(sweep: SweepRun, given: str) -> bool:
     return sweep.variant.startswith(given) or sweep.run_id == given
 
 
-def _variant_text(sweep: SweepRun) -> str:
+def variant_text(sweep: SweepRun) -> str:
+    """A variant and the arguments it was started with."""
     return f"{sweep.variant} ({sweep.arguments})" if sweep.arguments else sweep.variant
 
 

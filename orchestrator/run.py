@@ -86,7 +86,7 @@ def _run(args: argparse.Namespace, screen: Console) -> int:
         ledger = open_ledger(plan.sweep.name)
         say = ledger.say = speaker(screen)
         code = start_sweep(args, plan, ledger, screen)
-        say(_next_commands(plan, ledger.ui_command()))
+        say(_next_commands(plan, ledger.ui_command(), ledger.experiment_id))
         return code
 
 
@@ -96,11 +96,15 @@ def _interrupted(fresh: bool) -> str:
     return "Interrupted. What has settled is kept; the same command goes on from here."
 
 
-def _next_commands(plan: Plan, browse: str) -> str:
+def _next_commands(plan: Plan, browse: str, experiment: str) -> str:
     link = browse.startswith("http")  # else a command, which is copied as a whole line
-    look = f"  open     {browse}" if link else f"  {browse}\n  then open {UI}"
+    page = f"{UI}/#/experiments/{experiment}?workflowType=machine_learning"
+    look = f"  open     {browse}" if link else f"  {browse}\n  then open {page}"
     return (
-        f"\nDetails of every cell (curves, configs, failures):\n{look}\n"
+        "\nThe report (intervals, curves, failures), as a file, or live in a browser:\n"
+        f"  python -m dashboards.report {shlex.quote(plan.sweep.name)} --out report.html\n"
+        "  python -m dashboards.serve\n"
+        f"Details of every cell in MLflow:\n{look}\n"
         f"Files of the cells (detections, logs, checkpoints):\n  {plan.folder}\n"
     )
 

@@ -72,8 +72,11 @@ def start_sweep(args: argparse.Namespace, plan: Plan, ledger: Ledger, screen: Co
         say(spending.line())
     if ended.recorder.stored and ended.is_last:
         root = plan.folder.parents[1]
-        for conclusion in publish(ledger, ended.recorder.sweep_run, root, say)[:MOST]:
+        found = publish(ledger, ended.recorder.sweep_run, root, say)
+        for conclusion in found[:MOST]:
             print_text(f"- {conclusion}")
+        if more := found[MOST:]:
+            print_text(f"- {len(more)} more: python -m dashboards.report {ledger.name}")
     return ended.code
 
 

@@ -214,12 +214,12 @@ def _notes(
         notes.append("; ".join(used))
     fewest = min((len(cells) for cells in arms.values()), default=0)
     if 0 < fewest < 3 and not judged:
-        what = (
-            "one seed per arm nothing can be claimed"
+        notes.append(
+            "caution: with one seed per arm nothing can be claimed"
             if fewest == 1
-            else f"{fewest} seeds per arm only large differences can be told from noise"
+            else f"caution: with {fewest} seeds per arm only large differences can be told from "
+            "noise; python -m dashboards.report has the intervals"
         )
-        notes.append(f"caution: with {what}; python -m dashboards.report has the intervals")
     notes.append(totals(rows))
     return notes
 

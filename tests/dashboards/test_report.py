@@ -15,6 +15,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from dataclasses import replace
 from fcntl import ioctl
 from pathlib import Path
 
@@ -303,3 +304,19 @@ def test_the_answer_is_that_of_the_record(capsys: pytest.CaptureFixture[str]) ->
     for arm, told in zip(of.arms, made["arms"], strict=True):
         values = arm.values("AP50")
         assert told["values"]["AP50"]["mean"] == pytest.approx(sum(values) / len(values))
+
+
+def test_a_start_with_other_arguments_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = empty_store(tmp_path / "tables", tmp_path / "project")
+    plan = plan_of(root, seeds=[0])
+    Start(root, plan).end()
+    Start(root, replace(plan, variant="0ther"), "--set seeds=[0]").end()
+    monkeypatch.chdir(root)
+    assert main(["small", "--format", "md"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("of small this is the start 0ther (--set seeds=[0]); also on record")
+    assert line.endswith(f"with --variant: {plan.variant}")
+    assert main(["small", "--format", "md", "--variant", plan.variant]) == 0
+    assert capsys.readouterr().err == ""

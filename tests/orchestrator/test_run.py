@@ -54,11 +54,13 @@ def run(
 def test_a_command_for_the_user_is_a_line_of_its_own(folder: Path) -> None:
     plan = make_plan(folder / "sweep.yaml", root=folder)
     command = "mlflow ui --backend-store-uri x --host 127.0.0.1 --port 5000"
-    lines = _next_commands(plan, command).splitlines()
+    lines = _next_commands(plan, command, "7").splitlines()
     assert f"  {command}" in lines
-    assert "  then open http://127.0.0.1:5000" in lines
+    page = "http://127.0.0.1:5000/#/experiments/7?workflowType=machine_learning"
+    assert f"  then open {page}" in lines
+    assert "  python -m dashboards.report small --out report.html" in lines
     link = "http://mlflow.example:80/#/experiments/1"
-    assert f"  open     {link}" in _next_commands(plan, link).splitlines()
+    assert f"  open     {link}" in _next_commands(plan, link, "7").splitlines()
 
 
 def test_a_dry_run_shows_the_cells_and_makes_nothing(folder: Path) -> None:
