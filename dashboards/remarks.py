@@ -67,7 +67,10 @@ def _over_images(document: Document, compared: Mapping[str, Any] | None) -> Iter
 
 def _how_compared(document: Document, compared: Mapping[str, Any]) -> Iterable[str]:
     label = next(a["label"] for a in document["arms"] if a["key"] == document["baseline"])
-    variances = {"equal": "one variance for all arms", "unequal": "a variance for each arm, its own drawn towards that of all"}
+    variances = {
+        "equal": "one variance for all arms",
+        "unequal": "a variance for each arm, its own drawn towards that of all",
+    }
     yield (
         f"differences are to the baseline ({plain(label)}), paired by seed; intervals hold at once "
         f"for all arms (Dunnett), with {variances[compared['variances']]}"

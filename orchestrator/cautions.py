@@ -135,7 +135,7 @@ def _power(cells: Sequence[Cell]) -> list[str]:
         return ["with one seed per arm no difference can be tested; six are a good start"]
     more = "" if seeds >= 6 else f"; with 6 seeds {SMALLEST[4]:.1f}"
     return [
-        f"with {seeds} seeds two arms by themselves can be expected to show differences of "
+        f"with {seeds} seeds per arm two arms by themselves can be expected to show differences of "
         f"{smallest:.1f} standard deviations of their difference between seeds (80 % power, 5 % "
         f"level){more}; the report learns the noise from all arms together, and sees finer ones"
     ]

@@ -53,7 +53,7 @@ def test_batch_norm_over_one_image_is_told_with_its_arms() -> None:
         "batch norm takes its statistics from one image at a time in norm=bn batch_per_gpu=1"
     )
     assert len(told) == 2  # the sweep keeps images and rate per image equal
-    assert told[1].startswith("with 2 seeds per arm a paired comparison")
+    assert told[1].startswith("with 2 seeds per arm two arms by themselves")
     assert "11.6 standard deviations" in told[1]
     one = [c for c in cells if c.seed == 0 and c.axes["norm"] == "gn"]
     assert cautions(one) == [
