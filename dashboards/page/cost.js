@@ -66,6 +66,7 @@ function drawCost(redraw, content) {
         `both${missing ? `. Not drawn: ${count(missing, "arm")} without a converged seed` : ""}` +
         `${axis ? `; colours: ${axis.name}` : ""}.`,
     ),
+    ...(doc.pareto.note ? [el("p", { class: "note" }, doc.pareto.note)] : []),
     costTable(priced, redraw),
     ...equalImages(redraw),
   ];

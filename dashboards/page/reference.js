@@ -67,6 +67,7 @@ function drawReference(redraw) {
   const notes = [
     source && `Theirs: ${source}; one run each.`,
     differs.length && `In every row: ${inWords(differs)}.`,
+    doc.reference.note,
   ].filter(Boolean);
   return [
     ...notes.map((text) => el("p", { class: "note" }, text)),
