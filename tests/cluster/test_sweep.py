@@ -116,9 +116,10 @@ def _check_report(place: Workplace, run_id: str) -> None:
     assert found
     document = json.loads(found.group(1))["document"]
     assert document["sweep"]["state"] == "finished"
-    assert document["provenance"]["sweep_sha256"] == hashlib.sha256(
-        (place.folder / "sweep.yaml").read_bytes()
-    ).hexdigest()
+    assert (
+        document["provenance"]["sweep_sha256"]
+        == hashlib.sha256((place.folder / "sweep.yaml").read_bytes()).hexdigest()
+    )
     assert {c["run_id"]: c["metrics"]["mAP"] for c in document["cells"]} == {
         run.info.run_id: run.data.metrics["mAP"] for run in place.cells()
     }
