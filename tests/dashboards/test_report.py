@@ -15,6 +15,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fcntl import ioctl
 from pathlib import Path
@@ -155,20 +156,22 @@ def test_a_format_goes_before_the_suffix(
     assert file.read_text("utf-8").startswith("**small**")
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
-    """No file can grow beyond 1,000 bytes."""
+    """No file can grow beyond 1,000 bytes; for as short as can be, as pytest writes files too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("small_disk")
 def test_a_disk_that_is_full_leaves_the_old_file_whole(tmp_path: Path) -> None:
     file = tmp_path / "report.md"
     write_whole(file, "old")
-    with pytest.raises(ReportError, match=r"--out .*report.md: File too large"):
+    expected = pytest.raises(ReportError, match=r"--out .*report.md: File too large")
+    with expected, small_disk():
         write_whole(file, "new" * 1000)
     assert file.read_text() == "old"
     assert [one.name for one in tmp_path.iterdir()] == [file.name]
