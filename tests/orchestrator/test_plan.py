@@ -49,7 +49,7 @@ def coco(folder: Path, name: str) -> Path:
 
 def test_the_plan_as_data_says_what_is_compared_and_in_which_order(tmp_path: Path) -> None:
     file = tmp_path / "sweep.yaml"
-    metric = {"name": "AP50", "goal": "max", "min_effect": 0.005}
+    metric = {"name": "AP50", "goal": "max", "min_effect": 0.005, "variances": "equal"}
     file.write_text(yaml.safe_dump({**SWEEP, "metric": metric}, sort_keys=False))
     told = make_plan(file, only="batch == 4", root=tmp_path).whole().to_json()
     assert told["axes"] == {"norm": ["gn", "bn"], "batch": [1, 4]}  # as in the file

@@ -77,7 +77,8 @@ def test_a_dry_run_shows_the_cells_and_makes_nothing(folder: Path) -> None:
     assert plan["question"] == "Is it?"
     assert plan["baseline"] == {"norm": "bn", "batch": 1}
     assert plan["axes"] == {"norm": ["bn", "gn"], "batch": [1, 4]}
-    assert plan["metric"] == {"name": "mAP", "goal": "max", "min_effect": None}
+    assert plan["metric"]["name"] == "mAP"
+    assert plan["metric"]["variances"] == "auto"
     # seed by seed, within a seed in the order of the axes
     assert [(c["seed"], c["axes"]["norm"], c["axes"]["batch"]) for c in plan["cells"]] == [
         (seed, norm, batch) for seed in (0, 1) for norm in ("bn", "gn") for batch in (1, 4)
