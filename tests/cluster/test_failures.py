@@ -89,7 +89,7 @@ def test_a_killed_orchestrator_goes_on_where_it_was(workplace: Workplace) -> Non
     }
 
 
-@pytest.mark.slow
+@pytest.mark.long  # the same deaths of light cells are in test_deaths, and in CI
 def test_dead_processes_cost_an_attempt_and_nothing_else(workplace: Workplace) -> None:
     place = workplace
     place.write(LONG, seeds=[0, 1])
