@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from dashboards.arms import on_target
 from dashboards.effect_words import effect_conclusions
 from dashboards.inference import Comparison, Inference
-from dashboards.study import FAULTS, Arm, Study
+from dashboards.outcomes import FAILED, FAULTS
+from dashboards.study import Arm, Study
 from dashboards.wording import (
-    FAILED,
     MANY,
     ORDER,
     Certainty,

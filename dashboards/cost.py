@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import stdev
 from typing import Any
 
-from dashboards.inference.verdicts import FAILED
+from dashboards.outcomes import FAILED
 from dashboards.study import Arm, Cell, Study
 
 Curves = Mapping[str, Mapping[str, Sequence[Sequence[Any]]]]

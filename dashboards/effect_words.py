@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from dashboards.aliases import fractions, runs_of
 from dashboards.inference import LEVEL
 from dashboards.interactions import Interaction, simple_effects
+from dashboards.outcomes import OPEN
 from dashboards.pairs import Pair, fours_of
-from dashboards.study import OPEN, Study
+from dashboards.study import Study
 from dashboards.wording import Certainty, Conclusion, Wording, cut, seed, seeds
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dashboards.inference.verdicts import FAILED, UNSETTLED
+from dashboards.outcomes import FAILED, OPEN
 from dashboards.study import ABSENT, Axis, Cell, Study
 
 
@@ -115,7 +115,7 @@ def failures(study: Study) -> list[Failure]:
         )
         for arm in study.arms
         for cell in arm.cells
-        if cell.outcome not in ("converged", *UNSETTLED)
+        if cell.outcome not in ("converged", *OPEN)
     ]
 
 
@@ -139,7 +139,7 @@ def _spot(study: Study, down: str | None, row: str, across: str, column: str) ->
     ]
     converged = sum(cell.outcome == "converged" for cell in cells)
     failed = sum(cell.outcome in FAILED for cell in cells)
-    waiting = sum(cell.outcome in UNSETTLED for cell in cells)
+    waiting = sum(cell.outcome in OPEN for cell in cells)
     return Spot(
         row,
         column,
@@ -157,7 +157,7 @@ def _spot(study: Study, down: str | None, row: str, across: str, column: str) ->
 def _ended(cells: Sequence[Cell]) -> tuple[Ended, ...]:
     steps: dict[str, list[int | None]] = {}
     for cell in cells:
-        if cell.outcome not in ("converged", *UNSETTLED):
+        if cell.outcome not in ("converged", *OPEN):
             steps.setdefault(cell.outcome, []).append(cell.step)
     return tuple(
         Ended(outcome, len(of), tuple(sorted(step for step in of if step is not None)))

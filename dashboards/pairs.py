@@ -11,8 +11,8 @@ from dashboards.arms import is_repeated, levels_of
 from dashboards.digits import places
 from dashboards.inference import LEVEL, MISS, Comparison, Levels, Observation
 from dashboards.inference.contrasts import Contrast, contrasts
-from dashboards.inference.verdicts import FAILED, UNSETTLED
 from dashboards.metrics import describe
+from dashboards.outcomes import FAILED, OPEN
 from dashboards.study import ABSENT, Arm, Axis, Study
 
 Goal = Literal["max", "min"]
@@ -48,7 +48,7 @@ class Subject:
         if not self.study.growing.isdisjoint(arms):
             return True
         cells = (cell for arm in arms for cell in self.study.arm(arm).cells)
-        return any(cell.outcome in UNSETTLED for cell in cells)
+        return any(cell.outcome in OPEN for cell in cells)
 
     def judge(self, asked: Sequence[Contrast], single: bool = False) -> tuple[Comparison, ...]:
         """At the levels of the table of arms, for all its looks; `single`: at 95 % for each alone.

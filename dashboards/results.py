@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dashboards.curves import Curves, Points
+from dashboards.outcomes import OUTCOMES
 from dashboards.plans import Levels, Plan, Planned, arm_label, ordered
 from dashboards.reader import Runs, SweepRun
 from dashboards.resample import Matches, read_matches
 from dashboards.runs import Attempt
 from dashboards.store import one_line
-from dashboards.study import ABSENT, OUTCOMES, Arm, Axis, Cell, Decided, Study, Target
+from dashboards.study import ABSENT, Arm, Axis, Cell, Decided, Study, Target
 from dashboards.which import chosen, sweep_name, variant_text
 
 MATCHES = "matches.npz"  # an artifact of a cell

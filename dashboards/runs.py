@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dashboards.metrics import CLASS
+from dashboards.outcomes import FAULTS, SETTLED
 from dashboards.store import Store
-from dashboards.study import FAULTS, RESULTS, Cell
+from dashboards.study import Cell
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -119,7 +120,7 @@ def finite_only(numbers: Mapping[str, object]) -> dict[str, float]:
 def _outcome(tags: Mapping[str, str], is_open: bool) -> tuple[str, str]:
     """(outcome, reason); one that cannot be is told, and counts as lost."""
     outcome, reason = tags.get("cell.outcome", ""), tags.get("cell.reason", "")
-    if outcome in (*RESULTS, *FAULTS, RUNNING):
+    if outcome in (*SETTLED, *FAULTS, RUNNING):
         return outcome, reason
     if is_open:
         return RUNNING, reason

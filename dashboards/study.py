@@ -12,15 +12,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dashboards.metrics import undefined
+from dashboards.outcomes import OUTCOMES, SETTLED
 
 if TYPE_CHECKING:
     from dashboards.inference import Observation, Variances
-
-RESULTS = ("converged", "diverged", "stalled")
-FAULTS = ("oom", "crashed", "timeout", "lost", "cancelled")
-OPEN = ("running", "waiting")
-OUTCOMES = (*RESULTS, *FAULTS, *OPEN)
-"""How a cell stands, in the order in which they are told (DESIGN.md section 2)."""
 
 ABSENT = "-"  # the level of a conditional axis in an arm that does not have it
 
@@ -82,7 +77,7 @@ class Cell:
 
     @property
     def settled(self) -> bool:
-        return self.outcome in RESULTS
+        return self.outcome in SETTLED
 
     def value(self, metric: str) -> float | None:
         """The number that counts in a table: of a converged cell only, and None where the metric

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboards.digits import places
+from dashboards.outcomes import FAILED, OPEN
 from dashboards.plain import plain
 from dashboards.remarks import Document, percent, provenance_line, remarks
 
@@ -136,10 +137,8 @@ def _paired(found: Mapping[str, Any], cells: Iterable[Any], base: Iterable[Any])
     for what did not converge of the arm, of which the verdict's own words speak."""
     if found["verdict"] not in ("better", "worse", "not separable"):
         return ""
-    quiet = ("waiting", "running")
-    ended = {c["seed"]: c["outcome"] for c in base if c["outcome"] not in quiet}
-    own = (*quiet, "diverged", "stalled")
-    seeds = sum(c["seed"] in ended for c in cells if c["outcome"] not in own)
+    ended = {c["seed"] for c in base if c["outcome"] not in OPEN}
+    seeds = sum(c["seed"] in ended for c in cells if c["outcome"] not in (*OPEN, *FAILED))
     return f" ({found['pairs']} of {seeds} seeds paired)" if found["pairs"] < seeds else ""
 
 
@@ -155,7 +154,7 @@ def _by_arm(document: Document) -> dict[str, list[Any]]:
 
 def _ends(cells: Iterable[Any]) -> str:
     """How the cells of an arm ended that have no number to show."""
-    quiet = ("converged", "waiting", "running")
+    quiet = ("converged", *OPEN)
     return "; ".join(_end(cell) for cell in cells if cell["outcome"] not in quiet)
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal
 from dashboards.digits import places, written
 from dashboards.inference import Comparison, Inference
 from dashboards.metrics import describe
-from dashboards.study import FAULTS, OPEN, Arm, Cell, Study
+from dashboards.outcomes import FAILED, FAULTS, OPEN
+from dashboards.study import Arm, Cell, Study
 
 if TYPE_CHECKING:
     from dashboards.effects import Effect
     from dashboards.interactions import Interaction
 
-FAILED = ("diverged", "stalled")
 MANY = 5  # arms of which the same is said one by one; more are told in one sentence
 LONG = 60  # characters of a label
 

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dashboards.outcomes import FAULTS, SETTLED
 from orchestrator.ledger import Ledger
 from orchestrator.plan import Plan, Planned
-from orchestrator.runs import FAULTS, SETTLED, Settled
+from orchestrator.runs import Settled
 from orchestrator.wording import count
 
 LEFT = ("oom",)

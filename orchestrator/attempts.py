@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dashboards.outcomes import SETTLED
 from dashboards.store import (
     Store,
     artifact_text,
@@ -16,7 +17,7 @@ from dashboards.store import (
     search,
 )
 from orchestrator.provenance import owner_of
-from orchestrator.runs import SETTLED, whole
+from orchestrator.runs import whole
 from orchestrator.store import connect, find_experiment, search_cells
 from orchestrator.table import RUNNING
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dashboards.outcomes import SETTLED
 from detcore.config import ConfigError, from_dict, nearest
 from orchestrator.document import Document, KeyPath
 from orchestrator.wording import count
@@ -93,7 +94,7 @@ def _retries(document: Document, in_short: int | None) -> dict[str, float]:
     at: KeyPath = ("failure", "retries")
     given = document.data.get("failure", {}).get("retries", {})
     for key in given if isinstance(given, dict) else ():
-        if key in ("converged", "diverged", "stalled"):
+        if key in SETTLED:
             problem = "is a result, not a fault: such a cell is never run again"
             raise document.error((*at, key), problem)
     body = _mapping(document, at, list(RETRIES), given)

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from dashboards.outcomes import SETTLED
 from orchestrator.attempts import Attempt, Records
-from orchestrator.runs import SETTLED
 from orchestrator.workload import Workload, read_workload
 
 _CAPACITY = re.compile(r"total capacity of ([\d.]+) GiB")  # in torch's out-of-memory message

@@ -15,12 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dashboards.outcomes import FAULTS, SETTLED
 from dashboards.store import LedgerError, Store, cut, find_store, one_line, unreachable
 from detcore.result import Point
 from orchestrator.provenance import code_diff, code_tags, diff_id, owner_of, process_tags
 from orchestrator.runs import (
-    FAULTS,
-    SETTLED,
     STATUS,
     CellInfo,
     OpenAttempt,
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"  # an artifact of the sweep's run, see orchestrator.publish
 
-__all__ = ["SETTLED", "CellInfo", "Ledger", "LedgerError", "OpenAttempt", "Settled", "open_ledger"]
+__all__ = ["CellInfo", "Ledger", "LedgerError", "OpenAttempt", "Settled", "open_ledger"]
 
 
 class Ledger:

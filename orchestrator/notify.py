@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from dashboards.outcomes import FAULTS, SETTLED
 from detcore.config import ConfigError, from_dict, nearest
 from orchestrator.document import Document, KeyPath
-from orchestrator.runs import FAULTS, SETTLED
 
 Event = Literal["done", "drained", "failed", "aborted"]
 TIMEOUT = 5.0  # seconds for the answer; the sweep ends at most so much later

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from dashboards.outcomes import FAULTS
 from detcore.config import CODE_VERSION
 from orchestrator.absent import ABSENT
 from orchestrator.history import History, Past, by_cell
-from orchestrator.runs import FAULTS
 from orchestrator.table import RUNNING
 
 if TYPE_CHECKING:

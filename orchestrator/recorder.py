@@ -13,11 +13,12 @@ from typing import Any
 
 from rich.console import Console
 
+from dashboards.outcomes import SETTLED
 from detcore.result import Point
 from orchestrator.cli import to_json
 from orchestrator.cluster import Cluster
 from orchestrator.gang import Job
-from orchestrator.ledger import SETTLED, Ledger
+from orchestrator.ledger import Ledger
 from orchestrator.plan import Plan, Planned
 from orchestrator.plan_table import table_of
 from orchestrator.progress import Progress

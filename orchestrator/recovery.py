@@ -11,7 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
-from orchestrator.ledger import SETTLED, Ledger
+from dashboards.outcomes import SETTLED
+from orchestrator.ledger import Ledger
 from orchestrator.plan import Plan, Planned
 from orchestrator.runs import OpenAttempt
 from orchestrator.spec import SweepError

@@ -11,8 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from dashboards.outcomes import FAILED, FAULTS
 from detcore.result import METRICS
-from orchestrator.table import FAULTS, Entry, Row, Table
+from orchestrator.table import Entry, Row, Table
 
 VALUES = ("train_hours", "eval_s_per_img", "images_per_s", "gpu_hours", "peak_mem_gb", "params_m")
 
@@ -60,7 +61,7 @@ def to_csv(rows: Sequence[Row], axes: Iterable[str]) -> str:
 def _style(entry: Entry) -> str:
     if entry.outcomes & set(FAULTS):
         return "magenta"
-    if entry.outcomes & {"diverged", "stalled"}:
+    if entry.outcomes & set(FAILED):
         return "yellow"
     return "" if "converged" in entry.outcomes else "dim"
 

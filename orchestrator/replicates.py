@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dashboards.inference import LEVEL, MISS
+from dashboards.outcomes import FAULTS, SETTLED
 from orchestrator.rounds import Arm, Decision, End, Replay, Study, replay
-from orchestrator.runs import FAULTS, SETTLED
 from orchestrator.table import Scored, value_of
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from dashboards.inference import (
     compare,
     look_levels,
 )
-from orchestrator.runs import FAULTS
+from dashboards.outcomes import FAILED, FAULTS
 from orchestrator.seeds import Seeds
 from orchestrator.wording import count
 
@@ -200,7 +200,7 @@ def _decision(
 
 def _why_none(outcomes: Sequence[str], who: str) -> str:
     """Why an arm gets no further seed whatever its verdict; empty where nothing speaks against."""
-    failed = sum(outcome in ("diverged", "stalled") for outcome in outcomes)
+    failed = sum(outcome in FAILED for outcome in outcomes)
     faulted = sum(outcome in FAULTS for outcome in outcomes)
     if failed >= FAILURES:
         return f"{who} did not converge with {failed} seeds"

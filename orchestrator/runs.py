@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from dashboards.outcomes import FAULTS, SETTLED
 from dashboards.store import cut
 from detcore.result import METRICS
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-SETTLED = ("converged", "diverged", "stalled")
-FAULTS = ("oom", "crashed", "timeout", "lost", "cancelled")
 STATUS = dict.fromkeys(SETTLED, "FINISHED") | dict.fromkeys(FAULTS, "FAILED")
 STATUS["cancelled"] = "KILLED"
 

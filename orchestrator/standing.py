@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dashboards.outcomes import SETTLED
 from orchestrator.attempts import Attempt, Records, deciding
 from orchestrator.control_file import state_of
 from orchestrator.eta import Estimate, Work, time_left
 from orchestrator.plan import Plan, Planned, with_further_seeds
 from orchestrator.provenance import owner_of
-from orchestrator.runs import SETTLED, read_settled
+from orchestrator.runs import read_settled
 from orchestrator.table import RUNNING, WAITING, Row
 
 

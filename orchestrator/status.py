@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from dashboards.outcomes import FAULTS, SETTLED
 from dashboards.store import LedgerError
 from orchestrator.again import LEFT
 from orchestrator.attempts import Attempt, open_records
@@ -27,7 +28,6 @@ from orchestrator.plan import Plan
 from orchestrator.plan_table import table_of
 from orchestrator.progress import REPORT, SHOWN, duration
 from orchestrator.render import to_rich
-from orchestrator.runs import FAULTS, SETTLED
 from orchestrator.standing import Orchestrator, Status, look, steps_done
 from orchestrator.table import RUNNING, WAITING, Row
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from dashboards import outcomes
 from detcore.result import METRICS
 
 WAITING, RUNNING = "waiting", "running"
-FAULTS = ("oom", "crashed", "timeout", "lost", "cancelled")
-FAILED = ("diverged", "stalled", *FAULTS)
+FAILED = (*outcomes.FAILED, *outcomes.FAULTS)
 
 REPORT = "report"
 """The head of the column with another report's numbers."""
@@ -181,7 +181,7 @@ def totals(rows: Sequence[Row]) -> str:
     counts = Counter(row.outcome for row in rows)
     order = ("converged", *FAILED, RUNNING, WAITING)
     parts = [f"{counts[name]} {name}" for name in order if counts[name]]
-    settled = sum(counts[name] for name in ("converged", "diverged", "stalled"))
+    settled = sum(counts[name] for name in outcomes.SETTLED)
     text = f"{len(rows)} cells: {', '.join(parts)}; {settled} of {len(rows)} settled"
     gpu = sum(row.values.get("gpu_hours", 0.0) for row in rows)
     cpu = sum(row.values.get("train_hours", 0.0) * row.cpus for row in rows)

@@ -15,13 +15,13 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
+from dashboards.outcomes import FAULTS, SETTLED
 from orchestrator.again import LEFT
 from orchestrator.attempts import Attempt, Records, deciding, open_records
 from orchestrator.cells import find_cell
 from orchestrator.cli import add_cell_arguments, answered, print_text, to_json
 from orchestrator.failure import GAVE_UP, STUCK, UNLIMITED
 from orchestrator.progress import duration
-from orchestrator.runs import FAULTS, SETTLED
 from orchestrator.table import RUNNING
 
 TAIL = 20  # lines of a log

@@ -25,18 +25,17 @@ from dashboards.inference.critical import Array
 from dashboards.inference.fit import Layout, fit
 from dashboards.inference.variances import Variances, spread
 from dashboards.inference.verdicts import (
-    FAILED,
     LEVEL,
     MISS,
     NO_NOISE,
     ONE_SEED,
-    RESULTS,
     Comparison,
     Observation,
     Rule,
     value_of,
     waits,
 )
+from dashboards.outcomes import FAILED, SETTLED
 
 NEAR = 0.05
 """Correlations so near to those of one factor have its critical value: that of cells with some
@@ -123,7 +122,7 @@ def _plain(one: Contrast, cells: Mapping[str, Mapping[int, Observation]]) -> Com
     return Comparison(
         one.name,
         planned=len(of_arms),
-        settled=sum(cell.outcome in RESULTS for cell in of_arms),
+        settled=sum(cell.outcome in SETTLED for cell in of_arms),
         n=sum(not np.isnan(value_of(cell)) for cell in of_arms),
         failed=sum(cell.outcome in FAILED for cell in of_arms),
         mean=None,

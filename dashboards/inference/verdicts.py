@@ -26,13 +26,11 @@ from scipy import special
 from dashboards.inference.critical import EQUAL, Array, critical, within
 from dashboards.inference.fit import fit
 from dashboards.inference.variances import Variances, spread
+from dashboards.outcomes import FAILED, OPEN, SETTLED
 
 LEVEL = 0.05  # P(any false claim in a table)
 MISS = 0.10  # P(`not separable` | a difference of min_effect), for each arm
 
-RESULTS = ("converged", "diverged", "stalled")  # outcomes of a settled cell
-FAILED = ("diverged", "stalled")
-UNSETTLED = ("waiting", "running")
 ONE_SEED = "with one seed nothing can be claimed"
 NO_NOISE = "its seeds do not vary: nothing tells the noise"
 
@@ -231,7 +229,7 @@ def _described(arm: str, cells: Iterable[Observation], values: Array, pairs: int
     return Comparison(
         arm,
         planned=len(outcomes),
-        settled=sum(outcome in RESULTS for outcome in outcomes),
+        settled=sum(outcome in SETTLED for outcome in outcomes),
         n=len(have),
         failed=sum(outcome in FAILED for outcome in outcomes),
         mean=float(have.mean()) if len(have) else None,
@@ -246,4 +244,4 @@ def _hopeless(cells: Iterable[Observation]) -> bool:
 
 
 def waits(cells: Mapping[str, Mapping[int, Observation]], *arms: str) -> bool:
-    return any(cell.outcome in UNSETTLED for arm in arms for cell in cells[arm].values())
+    return any(cell.outcome in OPEN for arm in arms for cell in cells[arm].values())

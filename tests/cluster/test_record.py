@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 
+from dashboards.outcomes import SETTLED
 from detcore.result import METRICS
-from orchestrator.runs import SETTLED
 from tests.cluster.conftest import Workplace
 from tests.orchestrator.test_notify import SECRET, webhook
 

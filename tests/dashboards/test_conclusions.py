@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dashboards.conclusions import ORDER, Conclusion, conclusions
 from dashboards.digits import places
 from dashboards.inference import compare
-from dashboards.study import OUTCOMES
+from dashboards.outcomes import OUTCOMES
 from dashboards.wording import LONG, MANY
 from tests.dashboards import made
 
