@@ -54,8 +54,7 @@ def against_baseline(
 def on_target(study: Study) -> Inference | None:
     """On the metric that the sweep decides by."""
     target = study.target
-    goal: Literal["max", "min"] = "min" if target.goal == "min" else "max"
-    return against_baseline(study, target.name, goal, target.min_effect)
+    return against_baseline(study, target.name, target.goal, target.min_effect)
 
 
 def told_otherwise(study: Study, found: Inference) -> Iterator[str]:

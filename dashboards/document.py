@@ -89,7 +89,7 @@ def shown_metrics(study: Study) -> list[Metric]:
     rest = [m for m in known if m.group != "COCO"]
     classes = [describe(name) for name in sorted(n for n in names if n.startswith(CLASS))]
     # the sweep has its own word on which way is better
-    first = replace(describe(study.target.name), goal=_goal(study))
+    first = replace(describe(study.target.name), goal=study.target.goal)
     return [first, *coco, *classes, *rest]
 
 
@@ -135,10 +135,6 @@ def _plain(value: Any) -> Any:
 
 def _in(names: Collection[str] | None, name: str) -> bool:
     return names is None or name in names
-
-
-def _goal(study: Study) -> Any:
-    return study.target.goal
 
 
 def _sweep(study: Study) -> dict[str, Any]:

@@ -99,10 +99,8 @@ def axis_effects(study: Study, metric: str | None = None) -> list[Effect]:
     there are pairs or a fraction. Raises ValueError for an unknown metric."""
     subject = subject_of(study, metric)
     drafts = _pair_drafts(subject) + _fraction_drafts(subject)
-    asked = [draft for draft in drafts if not _hopeless(subject, draft)]
-    made = subject.judge([draft.contrast for draft in asked])
-    found = dict(zip(map(id, asked), made, strict=True))
-    return [_effect(subject, draft, found.get(id(draft))) for draft in drafts]
+    told = subject.judge_each(drafts, lambda draft: not _hopeless(subject, draft))
+    return [_effect(subject, draft, found) for draft, found in told]
 
 
 @dataclass(frozen=True)

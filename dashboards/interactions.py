@@ -83,10 +83,8 @@ def interactions(study: Study, metric: str | None = None) -> list[Interaction]:
     fraction varies both. Raises ValueError for an unknown metric."""
     subject = subject_of(study, metric)
     crossed = _crossed_drafts(subject) + _fraction_crossed_drafts(subject)
-    asked = [draft for draft in crossed if not draft.never]
-    made = subject.judge([draft.contrast for draft in asked])
-    found = dict(zip(map(id, asked), made, strict=True))
-    return [_interaction(subject, draft, found.get(id(draft))) for draft in crossed]
+    told = subject.judge_each(crossed, lambda draft: not draft.never)
+    return [_interaction(subject, draft, found) for draft, found in told]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from dashboards.arms import is_repeated, levels_of
 from dashboards.digits import places
@@ -17,6 +17,16 @@ from dashboards.study import ABSENT, Arm, Axis, Study
 
 Goal = Literal["max", "min"]
 T = TypeVar("T")
+
+
+class Draft(Protocol):
+    """What is going to be told of a contrast."""
+
+    @property
+    def contrast(self) -> Contrast: ...
+
+
+D = TypeVar("D", bound=Draft)
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,16 @@ class Subject:
             single=single,
         )
         return tuple(replace(c, p=None) for c in found) if is_repeated(self.study) else found
+
+    def judge_each(
+        self, drafts: Sequence[D], is_told: Callable[[D], bool]
+    ) -> list[tuple[D, Comparison | None]]:
+        """Each of `drafts` with what is found of its contrast; of those that are not told nothing
+        is asked, so that they cost the family nothing."""
+        asked = [draft for draft in drafts if is_told(draft)]
+        made = self.judge([draft.contrast for draft in asked])
+        found = dict(zip(map(id, asked), made, strict=True))
+        return [(draft, found.get(id(draft))) for draft in drafts]
 
     def number(self, value: float, half: float | None = None) -> str:
         """`+0.041 ± 0.006`, with as many digits as the metric has and the uncertainty needs; they
@@ -115,13 +135,10 @@ def subject_of(study: Study, metric: str | None) -> Subject:
     if name != study.target.name and name not in have:
         raise ValueError(f"unknown metric {name!r}; choices: {', '.join(have) or 'none yet'}")
     known, is_target = describe(name), name == study.target.name
-    goal: Goal = known.goal
-    if is_target:
-        goal = "min" if study.target.goal == "min" else "max"
     return Subject(
         study,
         name,
-        goal,
+        study.target.goal if is_target else known.goal,
         study.target.min_effect if is_target else None,
         known.digits,
         tuple(study.observations(name)),

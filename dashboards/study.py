@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dashboards.metrics import undefined
 from dashboards.outcomes import OUTCOMES, SETTLED
@@ -34,7 +34,7 @@ class Target:
     """The metric that a sweep decides by."""
 
     name: str = "mAP"
-    goal: str = "max"
+    goal: Literal["max", "min"] = "max"
     min_effect: float | None = None
     variances: Variances = "auto"  # of the arms
 
