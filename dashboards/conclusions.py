@@ -20,6 +20,7 @@ from dashboards.wording import (
     Certainty,
     Conclusion,
     Wording,
+    count,
     did,
     ends,
     seed,
@@ -164,7 +165,7 @@ def _one_run(say: Wording, cs: list[Comparison], inference: Inference) -> list[C
     if all(other.planned <= 1 for other in inference.comparisons):
         text = "One run each: nothing can be claimed"
     else:
-        arms = "1 arm" if len(cs) == 1 else f"{len(cs)} arms"
+        arms = count(len(cs), "arm")
         text = f"Only one seed of {arms} can be compared: nothing can be claimed"
     largest = "the difference" if len(cs) == 1 else "the largest difference"
     text += f"; {largest} seen is {say.metric} {say.signed(size)} ({say.name(c.arm)})."

@@ -7,9 +7,9 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import stdev
 from typing import Any
 
+from dashboards.average import mean, spread
 from dashboards.outcomes import FAILED
 from dashboards.study import Arm, Cell, Study
 
@@ -146,10 +146,10 @@ def _priced(study: Study, arm: Arm, cost: str) -> Priced:
         len(arm.cells),
         len(both),
         failed,
-        _mean(values),
-        _sd(values),
-        _mean(costs),
-        _sd(costs),
+        mean(values),
+        spread(values),
+        mean(costs),
+        spread(costs),
     )
 
 
@@ -185,7 +185,7 @@ def _at(arm: Arm, cells: Sequence[Sequence[tuple[int, float]]], images: int) -> 
         return AtImages(arm.key, arm.label, 0, None, None, None, "not evaluated as early as that")
     values = [value for _, value in last]
     return AtImages(
-        arm.key, arm.label, len(last), _mean(values), _sd(values), min(at for at, _ in last)
+        arm.key, arm.label, len(last), mean(values), spread(values), min(at for at, _ in last)
     )
 
 
@@ -193,11 +193,3 @@ def _ends_only(
     points: Mapping[str, Sequence[Sequence[tuple[int, float]]]], arms: Sequence[AtImages]
 ) -> bool:
     return all(len(of) == 1 for arm in arms for of in points[arm.arm])
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
-
-
-def _sd(values: Sequence[float]) -> float | None:
-    return stdev(values) if len(values) > 1 else None

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from dashboards.arms import against_baseline, on_target, told_otherwise
+from dashboards.average import mean, spread
 from dashboards.conclusions import conclusions
 from dashboards.cost import at_equal_images, pareto
 from dashboards.effects import axis_effects
@@ -163,12 +164,7 @@ def _arm(arm: Arm, metrics: Iterable[Metric]) -> dict[str, Any]:
 
 def _mean_of(values: list[float]) -> dict[str, float | int | None]:
     """n, mean and sample standard deviation (of two and more)."""
-    n = len(values)
-    mean = math.fsum(values) / n if n else None
-    sd = None
-    if mean is not None and n > 1:
-        sd = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
-    return {"n": n, "mean": mean, "sd": sd}
+    return {"n": len(values), "mean": mean(values), "sd": spread(values)}
 
 
 def _cell(arm: Arm, cell: Cell) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dashboards.interactions import Interaction, simple_effects
 from dashboards.outcomes import OPEN
 from dashboards.pairs import Pair, fours_of
 from dashboards.study import Study
-from dashboards.wording import Certainty, Conclusion, Wording, cut, seed, seeds
+from dashboards.wording import Certainty, Conclusion, Wording, count, cut, seed, seeds
 
 if TYPE_CHECKING:
     from dashboards.effects import Effect
@@ -37,9 +37,9 @@ def _effect(say: Wording, e: Effect) -> Conclusion:
     if e.verdict == "did not converge":
         certainty = "failed"
         if e.both_failed == e.planned:
-            text = f"Neither {level} nor {other} converged in any of {_pairs(e.planned)}"
+            text = f"Neither {level} nor {other} converged in any of {count(e.planned, 'pair')}"
         else:
-            text = f"{level} did not converge in any of {_pairs(e.planned)}"
+            text = f"{level} did not converge in any of {count(e.planned, 'pair')}"
     elif e.verdict in ("better", "worse"):
         certainty = "established"
         text = _claim(say, e, level, other)
@@ -115,8 +115,10 @@ def _over(e: Effect) -> str:
 
 def _told(e: Effect) -> str:
     if e.pairs == e.planned:
-        return _pairs(e.pairs)
-    return f"{_pairs(e.pairs) if e.pairs else 'no pairs'} with a result ({e.planned} planned)"
+        return count(e.pairs, "pair")
+    return (
+        f"{count(e.pairs, 'pair') if e.pairs else 'no pairs'} with a result ({e.planned} planned)"
+    )
 
 
 def _numbers(say: Wording, e: Effect) -> str:
@@ -147,9 +149,9 @@ def _failures(study: Study, e: Effect, level: str, other: str) -> str:
         (waits, "there is no result yet"),
         (ended, "all cells have ended and no seed has a value in both arms"),
     )
-    out = "".join(f"; in {_pairs(count, further)} {what}" for count, what in pairs if count)
-    for count, who in ((e.level_failed, level), (e.other_failed, other)):
-        out += f"; {seeds(count)} failed with {who} only" if count else ""
+    out = "".join(f"; in {count(n, f'{further}pair')} {what}" for n, what in pairs if n)
+    for n, who in ((e.level_failed, level), (e.other_failed, other)):
+        out += f"; {seeds(n)} failed with {who} only" if n else ""
     return out
 
 
@@ -157,7 +159,3 @@ def _waits(study: Study, pair: Pair) -> bool:
     """Of a pair without a result: one is to come, unless an arm is known to have failed."""
     cells = [cell for arm in (pair.arm, pair.other) for cell in study.arm(arm).cells]
     return "failed" not in pair.standing and any(cell.outcome in OPEN for cell in cells)
-
-
-def _pairs(count: int, further: str = "") -> str:
-    return f"{count} {further}pair" + ("" if count == 1 else "s")

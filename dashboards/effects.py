@@ -45,6 +45,7 @@ from dashboards.pairs import (
     verdict_words,
 )
 from dashboards.study import Study
+from dashboards.wording import count
 
 Basis = Literal["pairs", "fraction"]
 
@@ -223,7 +224,7 @@ def _words(
     claim = found.verdict if found is not None else None
     if draft.there and draft.rows:
         way = "better" if standings["better"] >= standings["worse"] else "worse"
-        most = f"{way} in {standings[way]} of {_counted(draft.there, 'pair')}"
+        most = f"{way} in {standings[way]} of {count(draft.there, 'pair')}"
         opposed = claim in ("better", "worse") and claim != way
         parts.append(f"on average {claim}, though {most}" if opposed else most)
     elif claim in ("better", "worse"):
@@ -239,19 +240,15 @@ def _words(
     }
     for standing, what in failures.items():
         if standings[standing]:
-            parts.append(f"in {_counted(standings[standing], 'pair')} {what}")
+            parts.append(f"in {count(standings[standing], 'pair')} {what}")
     untold = [pair for pair in draft.rows if pair.standing == "no result yet"]
     waits = sum(subject.waits(pair.arm, pair.other) for pair in untold)
-    for count, what in (
+    for pairs, reason in (
         (waits, "there is no result yet"),
         (len(untold) - waits, "no seed has a value in both arms"),
     ):
-        if count:
-            parts.append(f"in {_counted(count, 'pair')} {what}")
+        if pairs:
+            parts.append(f"in {count(pairs, 'pair')} {reason}")
     text = f"{draft.level}: {', '.join(parts) or 'no result yet'}"
     verdict = verdict_words(found, why)
     return "; ".join(part for part in (text, verdict, warning) if part)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

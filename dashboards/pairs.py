@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar
 
 from dashboards.arms import is_repeated, levels_of
+from dashboards.average import mean
 from dashboards.digits import places
 from dashboards.inference import LEVEL, MISS, Comparison, Levels, Observation
 from dashboards.inference.contrasts import Contrast, contrasts
@@ -46,8 +47,7 @@ class Subject:
         return set.intersection(*(set(self.values[arm]) for arm in arms))
 
     def mean(self, arm: str) -> float | None:
-        values = list(self.values[arm].values())
-        return math.fsum(values) / len(values) if values else None
+        return mean(list(self.values[arm].values()))
 
     def failed(self, arm: str) -> bool:
         """All its cells are settled, and none has converged."""

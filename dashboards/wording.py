@@ -174,9 +174,14 @@ def listed(texts: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def seed(count: int) -> str:
-    return "seed" if count == 1 else "seeds"
+def count(number: int, what: str) -> str:
+    """`1 pair`, `2 pairs`"""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def seeds(count: int) -> str:
-    return f"{count} {seed(count)}"
+def seed(number: int) -> str:
+    return "seed" if number == 1 else "seeds"
+
+
+def seeds(number: int) -> str:
+    return count(number, "seed")

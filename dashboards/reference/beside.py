@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dashboards.inference import LEVEL
 from dashboards.metrics import COCO
 from dashboards.study import Arm, ReferenceRow, Study
+from dashboards.wording import count
 
 PROTOCOL = {
     "data": "data",
@@ -87,7 +89,7 @@ def _metric(arm: Arm, row: ReferenceRow, metric: str) -> dict[str, Any]:
     low = high = None
     expected = None
     if n > 1:
-        half, further = _half_widths(ours, mean)
+        half, further = _half_widths(ours)
         low, high = mean - half, mean + half
         expected = [mean - further, mean + further]
     return {
@@ -108,12 +110,12 @@ def _inside(theirs: float, expected: list[float]) -> bool:
     return expected[0] - PRINTED / 2 <= theirs <= expected[1] + PRINTED / 2
 
 
-def _half_widths(values: list[float], mean: float) -> tuple[float, float]:
+def _half_widths(values: list[float]) -> tuple[float, float]:
     """Of Student's interval for the mean, and of the one for a further value."""
     from scipy import special  # scipy takes a second to import
 
     n = len(values)
-    sd = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))
+    sd = statistics.stdev(values)
     t = float(special.stdtrit(n - 1, 1 - LEVEL / 2))
     return t * sd / math.sqrt(n), t * sd * math.sqrt(1 + 1 / n)
 
@@ -143,7 +145,7 @@ def _words(planned: int, settled: int, converged: int, theirs: bool) -> str:
     told = f"theirs {'converged' if theirs else 'did not converge'} (one run)"
     if not settled:
         return f"ours has no result yet; {told}"
-    seeds = "1 seed" if settled == 1 else f"{settled} seeds"
+    seeds = count(settled, "seed")
     if settled < planned:
         seeds += f", {planned - settled} without a result"
     if converged in (0, settled) and (converged > 0) == theirs:
