@@ -1,5 +1,5 @@
 """Where results are kept: the MLflow tracking store that `MLFLOW_TRACKING_URI` names, or an
-embedded one in `mlruns/`. Here it is found and read; `orchestrator.store` makes it.
+embedded one in `mlruns/`. Here it is found and read; `orchestrator.tracking.store` makes it.
 """
 
 from __future__ import annotations

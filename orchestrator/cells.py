@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from orchestrator.attempts import Attempt, Records, deciding
 from orchestrator.cli import CellError
-from orchestrator.tuning import LATER
+from orchestrator.planning.tuning import LATER
+from orchestrator.tracking.attempts import Attempt, Records, deciding
 
 _ID, _RUN = re.compile(r"[0-9a-f]{1,12}"), re.compile(r"[0-9a-f]{32}")
 _CHOICES = 6

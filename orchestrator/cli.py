@@ -1,27 +1,18 @@
-"""What the commands have in common: which sweep or cell is meant, how they answer, and how a
-mistake ends."""
+"""What the commands have in common: which sweep or cell is meant, and how a mistake ends."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import os
 import sys
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console, RenderableType
 
 from dashboards.store import LedgerError
 from detcore.data.folder import DataError
-from orchestrator.make_plan import make_plan
-from orchestrator.plan import Plan
-from orchestrator.spec import SweepError
-
-EXIT_OK, EXIT_FAULTS, EXIT_MISTAKE, EXIT_DRAINED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+from orchestrator.answers import EXIT_MISTAKE, EXIT_OK
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.planning.plan import Plan
+from orchestrator.sweep.spec import SweepError
 
 
 class CellError(ValueError):
@@ -45,27 +36,6 @@ def answered(work: Callable[[], None]) -> int:
         print(error, file=sys.stderr)
         return EXIT_MISTAKE
     return EXIT_OK
-
-
-def print_text(text: str) -> None:
-    """To standard output, at once; who read it (head, less) may have gone."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # Python would try again at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def speaker(screen: Console) -> Callable[[str], None]:
-    """What shows a text on `screen` as it is: its brackets are no markup, its lines not folded."""
-    return partial(screen.print, markup=False, soft_wrap=True)
-
-
-def as_text(shown: RenderableType) -> str:
-    """What rich would show, as plain text as wide as the screen."""
-    console = Console(highlight=False)
-    with console.capture() as capture:
-        console.print(shown)
-    return capture.get().rstrip()
 
 
 def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,18 +72,3 @@ def add_cell_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CELL",
         help="an id or the beginning of one, a label (norm=gn seed=0), or an MLflow run id",
     )
-
-
-def to_json(data: Any) -> str:
-    """Standard JSON: what is no number there (NaN, infinity) is its name, a text."""
-    return json.dumps(_plain(data), indent=1)
-
-
-def _plain(data: Any) -> Any:
-    if isinstance(data, Mapping):
-        return {str(key): _plain(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_plain(value) for value in data]
-    if isinstance(data, float) and not math.isfinite(data):
-        return str(data)
-    return data

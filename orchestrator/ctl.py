@@ -20,12 +20,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli import EXIT_MISTAKE, add_sweep_arguments, answered, print_text
-from orchestrator.control import COMMANDS, matching
-from orchestrator.control_file import append, control_file, read_lines
-from orchestrator.expand import expansion
-from orchestrator.provenance import owner_of
-from orchestrator.spec import SweepError, load_sweep
+from orchestrator.answers import EXIT_MISTAKE, print_text
+from orchestrator.cli import add_sweep_arguments, answered
+from orchestrator.running.control import COMMANDS, matching
+from orchestrator.running.control_file import append, control_file, read_lines
+from orchestrator.sweep.expand import expansion
+from orchestrator.sweep.spec import SweepError, load_sweep
+from orchestrator.tracking.provenance import owner_of
 
 PATIENCE = 10.0  # seconds for the answer; an orchestrator that starts Ray is busy for that long
 POLL = 0.1

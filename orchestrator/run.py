@@ -19,22 +19,14 @@ from functools import partial
 
 from rich.console import Console
 
-from orchestrator.again import add_again_arguments, again_of, choose
-from orchestrator.budget import add_budget_arguments, budget_of
-from orchestrator.cli import (
-    EXIT_INTERRUPTED,
-    EXIT_MISTAKE,
-    EXIT_OK,
-    MISTAKES,
-    add_sweep_arguments,
-    plan_of,
-    print_text,
-    speaker,
-)
-from orchestrator.cluster import ClusterError
-from orchestrator.lock import alone
-from orchestrator.outlook import dry_run
-from orchestrator.plan import Plan
+from orchestrator.answers import EXIT_INTERRUPTED, EXIT_MISTAKE, EXIT_OK, print_text, speaker
+from orchestrator.cli import MISTAKES, add_sweep_arguments, plan_of
+from orchestrator.cluster.connect import ClusterError
+from orchestrator.planning.outlook import dry_run
+from orchestrator.planning.plan import Plan
+from orchestrator.running.again import add_again_arguments, again_of, choose
+from orchestrator.running.lock import alone
+from orchestrator.sweep.budget import add_budget_arguments, budget_of
 
 UI = "http://127.0.0.1:5000"  # where `mlflow ui` shows its pages
 
@@ -63,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace, screen: Console) -> int:
     plan = plan_of(args, need_data=not args.dry_run)
     # MLflow takes seconds to import: mistakes in the sweep come first
-    from orchestrator.ledger import open_ledger
-    from orchestrator.start import start_sweep
-    from orchestrator.training import train_alone
+    from orchestrator.running.start import start_sweep
+    from orchestrator.running.training import train_alone
+    from orchestrator.tracking.ledger import open_ledger
 
     if args.dry_run or args.probe:
         ledger = open_ledger(plan.sweep.name, create=False)
@@ -73,13 +65,13 @@ def _run(args: argparse.Namespace, screen: Console) -> int:
         plan = choose(plan, plan.settled, ledger, again_of(args)).plan
         budget = budget_of(args, plan.sweep.budget)
         if args.probe:
-            from orchestrator.probe import probe
+            from orchestrator.running.probe import probe
 
             return probe(plan, budget, screen, partial(train_alone, args))
         print_text(dry_run(plan, budget, args.address, args.json))
         return EXIT_OK
     if args.smoke:
-        from orchestrator.smoke import smoke
+        from orchestrator.running.smoke import smoke
 
         return smoke(plan, screen, partial(train_alone, args))
     with alone(plan.folder.parent, plan.sweep.name):

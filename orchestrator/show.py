@@ -21,12 +21,13 @@ import yaml
 
 from detcore.config import CODE_VERSION, Config, ConfigError, from_dict
 from detcore.result import METRICS
-from orchestrator.attempts import Attempt, Records, deciding, open_records
+from orchestrator.answers import print_text, to_json
 from orchestrator.cells import find_cell
-from orchestrator.cli import CellError, add_cell_arguments, answered, print_text, to_json
-from orchestrator.identity import cell_id
-from orchestrator.provenance import code_tags
-from orchestrator.runs import as_yaml
+from orchestrator.cli import CellError, add_cell_arguments, answered
+from orchestrator.sweep.identity import cell_id
+from orchestrator.tracking.attempts import Attempt, Records, deciding, open_records
+from orchestrator.tracking.provenance import code_tags
+from orchestrator.tracking.runs import as_yaml
 
 _PROVENANCE = (
     *("git.", "version.", "data.", "code.", "cpu.", "gpu.", "threads."),

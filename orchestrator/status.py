@@ -21,15 +21,16 @@ from rich.text import Text
 
 from dashboards.outcomes import FAULTS, SETTLED
 from dashboards.store import LedgerError
-from orchestrator.again import LEFT
-from orchestrator.attempts import Attempt, open_records
-from orchestrator.cli import add_sweep_arguments, answered, as_text, plan_of, print_text
-from orchestrator.plan import Plan
-from orchestrator.plan_table import table_of
-from orchestrator.progress import REPORT, SHOWN, duration
-from orchestrator.render import to_rich
-from orchestrator.standing import Orchestrator, Status, look, steps_done
-from orchestrator.table import RUNNING, WAITING, Row
+from orchestrator.answers import as_text, print_text
+from orchestrator.cli import add_sweep_arguments, answered, plan_of
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.plan_table import table_of
+from orchestrator.running.again import LEFT
+from orchestrator.running.progress import REPORT, SHOWN, duration
+from orchestrator.running.standing import Orchestrator, Status, look, steps_done
+from orchestrator.tracking.attempts import Attempt, open_records
+from orchestrator.tracking.render import to_rich
+from orchestrator.tracking.table import RUNNING, WAITING, Row
 
 REFRESH = 3.0  # seconds between two looks
 

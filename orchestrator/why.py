@@ -16,13 +16,14 @@ from textwrap import indent
 from typing import Any
 
 from dashboards.outcomes import FAULTS, SETTLED
-from orchestrator.again import LEFT
-from orchestrator.attempts import Attempt, Records, deciding, open_records
+from orchestrator.answers import print_text, to_json
 from orchestrator.cells import find_cell
-from orchestrator.cli import add_cell_arguments, answered, print_text, to_json
-from orchestrator.failure import GAVE_UP, STUCK, UNLIMITED
-from orchestrator.progress import duration
-from orchestrator.table import RUNNING
+from orchestrator.cli import add_cell_arguments, answered
+from orchestrator.running.again import LEFT
+from orchestrator.running.progress import duration
+from orchestrator.sweep.failure import GAVE_UP, STUCK, UNLIMITED
+from orchestrator.tracking.attempts import Attempt, Records, deciding, open_records
+from orchestrator.tracking.table import RUNNING
 
 TAIL = 20  # lines of a log
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from detcore.signature import signature
-from orchestrator.expand import expand
-from orchestrator.spec import load_sweep
+from orchestrator.sweep.expand import expand
+from orchestrator.sweep.spec import load_sweep
 
 FILES = sorted((Path(__file__).parents[1] / "sweeps/seed").glob("*.yaml"))
 

@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from detcore.config import Config, schema
-from orchestrator.differences import differences
-from orchestrator.expand import Cell, expand
-from orchestrator.identity import arm_key
-from orchestrator.spec import load_sweep
+from orchestrator.sweep.differences import differences
+from orchestrator.sweep.expand import Cell, expand
+from orchestrator.sweep.identity import arm_key
+from orchestrator.sweep.spec import load_sweep
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "sweeps/seed").glob("*.yaml"))

@@ -4,7 +4,7 @@
 
 The sweeps of `tests.benchmarks.honesty` (8 arms and a baseline, seed SD 0.15 AP), with
 `seeds: {list: [0, 1, 2], extend_to: 8}` and a `min_effect` of 0.3 AP, decided by the rule itself
-(`orchestrator.rounds`), beside 5 seeds of every arm, which is 45 cells. `false`: sweeps
+(`orchestrator.planning.rounds`), beside 5 seeds of every arm, which is 45 cells. `false`: sweeps
 without any difference in which some arm is called better or worse, at whatever round. `found`: of
 sweeps in which one arm has a true +0.4 AP, those in which it is called better. `missed`: those in
 which it is called not separable. Cells are the means of both kinds of sweeps. `shared` is the part
@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dashboards.inference import compare
-from orchestrator.rounds import Arm, End, Study, replay
-from orchestrator.seeds import Seeds
+from orchestrator.planning.rounds import Arm, End, Study, replay
+from orchestrator.sweep.seeds import Seeds
 from tests.benchmarks.honesty import (
     ARMS,
     BASELINE,

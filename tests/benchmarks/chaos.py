@@ -32,7 +32,7 @@ from typing import Any
 
 import yaml
 
-from orchestrator.cluster import WORKER_ENV
+from orchestrator.cluster.connect import WORKER_ENV
 from tests.benchmarks.chaos_cells import HEAVY, STEP_S, STRIKE, where
 from tests.cluster.conftest import BASE, MARK, marked
 from tests.orchestrator.server import Server

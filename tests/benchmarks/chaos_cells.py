@@ -199,7 +199,7 @@ def trained(
 ) -> dict[str, Any]:
     """detcore's training, one step of which is tampered with; `torch_oom` is in one rank."""
     train = importlib.import_module("detcore.train")
-    train_cell = importlib.import_module("orchestrator.trainer").train_cell
+    train_cell = importlib.import_module("orchestrator.cluster.trainer").train_cell
     fault, step, original = fault_of(job), 0, train.train_step
     mine = rank == job["config"]["seed"] % job["ranks"]
 
@@ -238,8 +238,9 @@ def _tamper(fault: str, detector: Any, seed: int) -> None:
 
 
 def main() -> int:
-    from orchestrator import preflight, run
-    from orchestrator.plan import Plan, Planned
+    from orchestrator import run
+    from orchestrator.planning import preflight
+    from orchestrator.planning.plan import Plan, Planned
 
     plain = Plan.job
 

@@ -35,7 +35,7 @@ from dashboards.document import document
 from dashboards.metrics import COCO
 from dashboards.results import Reader
 from dashboards.store import find_store, read_client
-from orchestrator.ledger import open_ledger
+from orchestrator.tracking.ledger import open_ledger
 from tests.benchmarks.postgres import postgres
 from tests.orchestrator.server import Server
 

@@ -26,8 +26,8 @@ from detcore.measure import Meter
 from detcore.precision import normalise
 from detcore.setup import build_optimizer, first_detector, open_splits
 from detcore.train import train_step
-from orchestrator.expand import expand
-from orchestrator.spec import load_sweep
+from orchestrator.sweep.expand import expand
+from orchestrator.sweep.spec import load_sweep
 
 ROOT = Path(__file__).parents[2]
 PHOTOGRAPHS = ROOT.parent / "shared/data/coco_mini_small"

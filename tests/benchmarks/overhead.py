@@ -21,12 +21,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from orchestrator.campaign import Campaign
-from orchestrator.cluster import DRIVER_ENV, WORKER_ENV
-from orchestrator.failure import Failure, Policy
-from orchestrator.gangs import Gangs
-from orchestrator.queue import Limits
-from orchestrator.tune_loop import run_cells
+from orchestrator.cluster.connect import DRIVER_ENV, WORKER_ENV
+from orchestrator.cluster.gangs import Gangs
+from orchestrator.cluster.queue import Limits
+from orchestrator.running.campaign import Campaign
+from orchestrator.running.tune_loop import run_cells
+from orchestrator.sweep.failure import Failure, Policy
 from tests.cluster.light import Noted, job
 
 RANKS, STEPS = 2, 50

@@ -19,11 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from orchestrator.expand import expand
-from orchestrator.identity import Texts, cell_id
-from orchestrator.make_plan import make_plan
-from orchestrator.runs import Settled
-from orchestrator.spec import load_sweep
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.sweep.expand import expand
+from orchestrator.sweep.identity import Texts, cell_id
+from orchestrator.sweep.spec import load_sweep
+from orchestrator.tracking.runs import Settled
 
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")

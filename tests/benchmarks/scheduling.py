@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from orchestrator.campaign import Campaign
-from orchestrator.cluster import DRIVER_ENV, WORKER_ENV
-from orchestrator.failure import Failure, Policy
-from orchestrator.gangs import Gangs
-from orchestrator.tune_loop import run_cells
+from orchestrator.cluster.connect import DRIVER_ENV, WORKER_ENV
+from orchestrator.cluster.gangs import Gangs
+from orchestrator.running.campaign import Campaign
+from orchestrator.running.tune_loop import run_cells
+from orchestrator.sweep.failure import Failure, Policy
 from tests.cluster.light import Noted, job
 
 NODES, GPUS = 4, 8

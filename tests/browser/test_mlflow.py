@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from detcore.result import Point
-from orchestrator.publish import publish
+from orchestrator.running.publish import publish
 from tests.dashboards.ledgers import Start, plan_of
 from tests.orchestrator.server import Server
 

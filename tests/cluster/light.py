@@ -48,7 +48,7 @@ def _go_wrong(how: str) -> None:
 def job(
     id: str, seed: int = 0, ranks: int = 1, sleep_s: float = 0.0, gpus: float = 1, **more: Any
 ) -> dict[str, Any]:
-    """A cell as `orchestrator.plan.Plan.job` gives it."""
+    """A cell as `orchestrator.planning.plan.Plan.job` gives it."""
     config = {"seed": seed, "train": {"steps": 1}, "sleep_s": sleep_s}
     return {
         "id": id,

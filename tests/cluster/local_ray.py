@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from orchestrator.cluster import DRIVER_ENV, WORKER_ENV
+from orchestrator.cluster.connect import DRIVER_ENV, WORKER_ENV
 
 
 @contextmanager

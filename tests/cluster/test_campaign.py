@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from ray.util import placement_group_table
 
-from orchestrator.campaign import Campaign
-from orchestrator.failure import Failure, Policy
-from orchestrator.gangs import Gangs
-from orchestrator.queue import Limits
-from orchestrator.tune_loop import run_cells
+from orchestrator.cluster.gangs import Gangs
+from orchestrator.cluster.queue import Limits
+from orchestrator.running.campaign import Campaign
+from orchestrator.running.tune_loop import run_cells
+from orchestrator.sweep.failure import Failure, Policy
 from tests.cluster.light import Noted, job
 from tests.cluster.local_ray import local_ray
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import ray
 
-from orchestrator import evidence, last_words
+from orchestrator.cluster import evidence, last_words
 from tests.cluster.local_ray import local_ray
 
 Death = Callable[[], Any]

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import ray
 
-from orchestrator.campaign import Campaign
-from orchestrator.failure import Failure, Policy
-from orchestrator.gangs import Gangs
-from orchestrator.gauges import Gauges
-from orchestrator.table import Row
-from orchestrator.tune_loop import run_cells
+from orchestrator.cluster.gangs import Gangs
+from orchestrator.running.campaign import Campaign
+from orchestrator.running.gauges import Gauges
+from orchestrator.running.tune_loop import run_cells
+from orchestrator.sweep.failure import Failure, Policy
+from orchestrator.tracking.table import Row
 from tests.cluster.light import Noted, job
 from tests.cluster.local_ray import local_ray
 

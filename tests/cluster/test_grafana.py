@@ -20,10 +20,10 @@ import yaml
 from ray.dashboard.modules.reporter.reporter_agent import GPU_TAG_KEYS, METRICS_GAUGES
 from ray.util.metrics import Gauge
 
-from orchestrator.gangs import Gang
-from orchestrator.gauges import Gauges
-from orchestrator.room import Shape
-from orchestrator.table import Row
+from orchestrator.cluster.gangs import Gang
+from orchestrator.cluster.room import Shape
+from orchestrator.running.gauges import Gauges
+from orchestrator.tracking.table import Row
 from tests.cluster.local_ray import local_ray
 from tests.orchestrator.server import free_port
 

@@ -22,7 +22,7 @@ from detcore.config.schema import CocoFolder, Shapes
 from detcore.data.folder import find_annotations
 from detcore.data.shapes import ensure_shapes
 from detcore.result import METRICS
-from orchestrator.identity import cell_id
+from orchestrator.sweep.identity import cell_id
 from tests.cluster.conftest import BN_GN, INTERRUPTED, Workplace, noise, until
 
 

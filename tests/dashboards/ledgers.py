@@ -12,11 +12,11 @@ import yaml
 
 from dashboards.store import find_store
 from detcore.result import Point
-from orchestrator.ledger import Ledger, open_ledger
-from orchestrator.make_plan import make_plan
-from orchestrator.plan import Plan
-from orchestrator.runs import CellInfo
-from orchestrator.store import connect
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.planning.plan import Plan
+from orchestrator.tracking.ledger import Ledger, open_ledger
+from orchestrator.tracking.runs import CellInfo
+from orchestrator.tracking.store import connect
 
 
 def empty_store(folder: Path, root: Path) -> Path:

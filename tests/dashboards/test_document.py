@@ -17,8 +17,8 @@ from dashboards.plans import read_decisions, read_plan
 from dashboards.results import Reader
 from dashboards.study import Cell, Study
 from dashboards.tables import ablation_table
-from orchestrator.replicates import Replicates
-from orchestrator.rounds import End
+from orchestrator.planning.replicates import Replicates
+from orchestrator.planning.rounds import End
 from tests.dashboards.ledgers import Start, plan_of
 from tests.dashboards.made import Seed, study
 

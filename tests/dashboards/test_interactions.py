@@ -11,11 +11,11 @@ import pytest
 from dashboards.effects import axis_effects
 from dashboards.interactions import Interaction, interactions
 from dashboards.study import Axis, Study
-from orchestrator.axes import Level
-from orchestrator.design import Block, Run, Screen
-from orchestrator.fractional import fraction
-from orchestrator.rules import Excluded
-from orchestrator.summary import aliases_json
+from orchestrator.planning.summary import aliases_json
+from orchestrator.sweep.axes import Level
+from orchestrator.sweep.design import Block, Run, Screen
+from orchestrator.sweep.fractional import fraction
+from orchestrator.sweep.rules import Excluded
 from tests.dashboards.made import Seed, study
 from tests.dashboards.test_effects import AXES, BASE, factorial, limit
 

@@ -16,7 +16,7 @@ from dashboards.document import document
 from dashboards.reference import beside, read_row, seed_report
 from dashboards.reference.beside import PROTOCOL, compare_protocols
 from dashboards.study import ReferenceRow, Study
-from orchestrator.make_plan import make_plan
+from orchestrator.planning.make_plan import make_plan
 from tests.dashboards import made
 
 SEEDS = Path(__file__).parents[2] / "sweeps/seed"

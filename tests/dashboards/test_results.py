@@ -25,7 +25,7 @@ from dashboards.runs import UNHEARD
 from dashboards.store import LedgerError, find_store, read_client
 from dashboards.study import Study, Target
 from detcore.result import Point
-from orchestrator.seeds import Seeds
+from orchestrator.sweep.seeds import Seeds
 from tests.dashboards.ledgers import Start, empty_store, plan_of
 from tests.orchestrator.server import Server
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dashboards.store import LedgerError, Store, find_store, one_line, read_client
-from orchestrator.store import connect
+from orchestrator.tracking.store import connect
 from tests.dashboards.ledgers import copy_database
 
 PASSWORDS = [

@@ -37,6 +37,7 @@ def pasts(folder: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    monkeypatch.setattr("orchestrator.outlook.gpus_here", list)  # also on a machine that has some
+    # also on a machine that has some
+    monkeypatch.setattr("orchestrator.planning.outlook.gpus_here", list)
     monkeypatch.chdir(folder)
     return Pasts(folder, re.sub(r"\W", "-", request.node.name))

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from orchestrator.make_plan import make_plan
-from orchestrator.plan import Plan
-from orchestrator.replicates import Replicates
-from orchestrator.rounds import End
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.replicates import Replicates
+from orchestrator.planning.rounds import End
 
 NORMS = ["bn", "gn", "evonorm_s0"]
 SWEEP: dict[str, Any] = {

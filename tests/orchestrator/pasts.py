@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
-from orchestrator.budget import Budget
-from orchestrator.ledger import Ledger, open_ledger
-from orchestrator.make_plan import make_plan
-from orchestrator.outlook import Outlook, look_ahead
-from orchestrator.plan import Plan, Planned
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.planning.outlook import Outlook, look_ahead
+from orchestrator.planning.plan import Plan, Planned
+from orchestrator.sweep.budget import Budget
+from orchestrator.tracking.ledger import Ledger, open_ledger
 
 STEPS = 1000
 AXES = {

@@ -12,10 +12,10 @@ import yaml
 from rich.console import Console
 
 from detcore.result import METRICS
-from orchestrator.ledger import Ledger, open_ledger
-from orchestrator.make_plan import make_plan
-from orchestrator.plan import Plan, Planned
-from orchestrator.recorder import Recorder
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.planning.plan import Plan, Planned
+from orchestrator.running.recorder import Recorder
+from orchestrator.tracking.ledger import Ledger, open_ledger
 
 SWEEP = {
     "version": 1,

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from dashboards.outcomes import FAULTS
-from orchestrator.again import Again, choose, left_line, start_over
-from orchestrator.ledger import Ledger
-from orchestrator.plan import Plan, Planned
+from orchestrator.planning.plan import Plan, Planned
+from orchestrator.running.again import Again, choose, left_line, start_over
+from orchestrator.tracking.ledger import Ledger
 from tests.orchestrator.place import RAY, Place
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.budget import Budget, check_gang
-from orchestrator.make_plan import make_plan
-from orchestrator.spec import SweepError, load_sweep
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.sweep.budget import Budget, check_gang
+from orchestrator.sweep.spec import SweepError, load_sweep
 
 SWEEP = {
     "version": 1,

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from scipy import integrate, stats
 
-from orchestrator.cautions import SMALLEST, cautions, smallest_difference
-from orchestrator.expand import expand
-from orchestrator.make_plan import make_plan
-from orchestrator.spec import load_sweep
+from orchestrator.planning.cautions import SMALLEST, cautions, smallest_difference
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.sweep.expand import expand
+from orchestrator.sweep.spec import load_sweep
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SAYS = """
 import ctypes, logging, os, subprocess, sys, warnings
 from pathlib import Path
-from orchestrator.celllog import cell_log
+from orchestrator.cluster.celllog import cell_log
 
 libc = ctypes.CDLL(None)
 folder = Path(sys.argv[1])
@@ -124,8 +124,8 @@ def test_the_last_words_of_a_process_that_a_signal_ends(tmp_path: Path) -> None:
 
 def test_a_log_stays_small_while_it_grows_and_keeps_its_end(tmp_path: Path) -> None:
     code = """
-import orchestrator.celllog, time
-orchestrator.celllog.LOOK_EVERY = 0.02
+import orchestrator.cluster.celllog, time
+orchestrator.cluster.celllog.LOOK_EVERY = 0.02
 file = folder / "rank0.log"
 sizes = []
 with cell_log(folder, 0, limit=10_000):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.expand import Cell, expand, filter_cells
-from orchestrator.identity import cell_id
-from orchestrator.make_plan import make_plan
-from orchestrator.plan_table import table_of
-from orchestrator.spec import SweepError, load_sweep
-from orchestrator.table import Row
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.planning.plan_table import table_of
+from orchestrator.sweep.expand import Cell, expand, filter_cells
+from orchestrator.sweep.identity import cell_id
+from orchestrator.sweep.spec import SweepError, load_sweep
+from orchestrator.tracking.table import Row
 
 AXES = """\
 axes:

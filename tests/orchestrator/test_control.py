@@ -18,10 +18,10 @@ import pytest
 import yaml
 
 from orchestrator import ctl
-from orchestrator.control import Control
-from orchestrator.control_file import append, control_file, read_lines, state_of
-from orchestrator.make_plan import make_plan
-from orchestrator.plan import Plan
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.planning.plan import Plan
+from orchestrator.running.control import Control
+from orchestrator.running.control_file import append, control_file, read_lines, state_of
 
 ROOT = Path(__file__).parents[2]
 SWEEP = {
@@ -37,9 +37,9 @@ SWEEP = {
 ORCHESTRATOR = """
 import sys, time
 from pathlib import Path
-from orchestrator.control import Control
-from orchestrator.lock import alone
-from orchestrator.make_plan import make_plan
+from orchestrator.running.control import Control
+from orchestrator.running.lock import alone
+from orchestrator.planning.make_plan import make_plan
 plan = make_plan(Path("sweep.yaml"))
 folder = plan.folder.parent
 running = set(plan.ids[:2])
@@ -305,7 +305,7 @@ def test_lines_of_many_writers_do_not_mix(folder: Path, plan: Plan) -> None:
     write = """
 import sys
 from pathlib import Path
-from orchestrator.control_file import append
+from orchestrator.running.control_file import append
 for number in range(100):
     line = {"command": "pause", "to": sys.argv[2], "id": f"{sys.argv[3]}-{number}", "by": "x" * 90}
     append(Path(sys.argv[1]), line)

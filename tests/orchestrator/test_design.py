@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.expand import Cell, expand
-from orchestrator.make_plan import make_plan
-from orchestrator.spec import SweepError, load_sweep
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.sweep.expand import Cell, expand
+from orchestrator.sweep.spec import SweepError, load_sweep
 
 AXES = """\
 axes:
@@ -203,8 +203,8 @@ def test_the_design_of_the_readme(tmp_path: Path) -> None:
 
 def test_many_axes_one_at_a_time_stay_few_arms(tmp_path: Path) -> None:
     """The table of a design must not cost what the full factorial would: 3 ** 30 arms."""
-    from orchestrator.plan_table import table_of
-    from orchestrator.table import Row
+    from orchestrator.planning.plan_table import table_of
+    from orchestrator.tracking.table import Row
 
     axes = "axes:\n"
     axes += "".join(f"  a{i}: {{values: [1, 2, 3]}}\n" for i in range(30))

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from orchestrator import evidence, last_words
+from orchestrator.cluster import evidence, last_words
 
 
 def raised(function: Callable[[], Any]) -> BaseException:
@@ -300,7 +300,7 @@ def test_what_the_process_said_itself_goes_before() -> None:
 
 DYING = """
 import os, signal, sys, time
-from orchestrator import last_words
+from orchestrator.cluster import last_words
 with last_words.kept(sys.argv[1], 2):
     {how}
 """

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from orchestrator.expand import expand, expansion
-from orchestrator.spec import load_sweep
+from orchestrator.sweep.expand import expand, expansion
+from orchestrator.sweep.spec import load_sweep
 
 EXAMPLE = Path(__file__).parent / "example.yaml"
 

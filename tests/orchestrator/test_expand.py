@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.axes import tidy
-from orchestrator.expand import Cell, expand, filter_cells
-from orchestrator.spec import SweepError, load_sweep
+from orchestrator.sweep.axes import tidy
+from orchestrator.sweep.expand import Cell, expand, filter_cells
+from orchestrator.sweep.spec import SweepError, load_sweep
 
 
 def cells_of(folder: Path, body: str, **options: Any) -> list[Cell]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.expr import ExprError, evaluate, parse
+from orchestrator.sweep.expr import ExprError, evaluate, parse
 
 SCOPE = {"norm": "gn", "batch_per_gpu": 2, "workers": 3, "lr": 0.5, "amp": True}
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.failure import Failure, Policy, last_line, read_failure, signature
-from orchestrator.make_plan import make_plan
-from orchestrator.spec import load_sweep
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.sweep.failure import Failure, Policy, last_line, read_failure, signature
+from orchestrator.sweep.spec import load_sweep
 
 
 def faulty(outcome: str, trace: str = "", **more: Any) -> dict[str, Any]:

@@ -10,15 +10,15 @@ import pytest
 import yaml
 
 from orchestrator import run
-from orchestrator.budget import Budget
-from orchestrator.cluster import Cluster
-from orchestrator.headroom import Gpu
-from orchestrator.machine import read_gpus
-from orchestrator.makespan import makespan
-from orchestrator.outlook import look_ahead
-from orchestrator.probe import probe_plan
-from orchestrator.room import Shape
-from orchestrator.workload import workload_of
+from orchestrator.cluster.connect import Cluster
+from orchestrator.cluster.room import Shape
+from orchestrator.planning.headroom import Gpu
+from orchestrator.planning.machine import read_gpus
+from orchestrator.planning.makespan import makespan
+from orchestrator.planning.outlook import look_ahead
+from orchestrator.planning.workload import workload_of
+from orchestrator.running.probe import probe_plan
+from orchestrator.sweep.budget import Budget
 from tests.orchestrator.pasts import NORM, STEPS, T4, Pasts, of
 
 # ---------------------------------------------------------------- costs

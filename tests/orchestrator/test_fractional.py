@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from orchestrator.fractional import GENERATORS, RESOLUTIONS, Fraction, Word, fraction, sign
+from orchestrator.sweep.fractional import GENERATORS, RESOLUTIONS, Fraction, Word, fraction, sign
 
 ALL = [
     Fraction(k, tuple(frozenset("ABCDEFGHIJK".index(c) for c in w) for w in words.split()))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.gangs import Gang
-from orchestrator.gauges import Gauges
-from orchestrator.room import Shape
-from orchestrator.table import Row
+from orchestrator.cluster.gangs import Gang
+from orchestrator.cluster.room import Shape
+from orchestrator.running.gauges import Gauges
+from orchestrator.tracking.table import Row
 
 
 def test_names_of_all_letters_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.headroom import Gpu
-from orchestrator.plan import Plan
+from orchestrator.planning.headroom import Gpu
+from orchestrator.planning.plan import Plan
 from tests.orchestrator.pasts import T4, Pasts, of
 
 H100 = {"gpu.names": "2 x NVIDIA H100 80GB HBM3"}
@@ -55,7 +55,7 @@ def test_another_kind_of_gpu_says_nothing(pasts: Pasts, monkeypatch: pytest.Monk
     pasts.ran(plan, of(plan, "batch=2 seed=0"), "oom", train=0, reason=OUT, tags=T4)
     assert len(may_fail(pasts, plan)) == 2
     here = [Gpu("NVIDIA H100 80GB HBM3", 85.5)] * 2
-    monkeypatch.setattr("orchestrator.outlook.gpus_here", lambda: here)
+    monkeypatch.setattr("orchestrator.planning.outlook.gpus_here", lambda: here)
     assert may_fail(pasts, plan) == {}
     pasts.ran(plan, of(plan, "batch=2 seed=0"), "oom", train=0, reason=OUT, tags=H100)
     assert len(may_fail(pasts, plan)) == 2

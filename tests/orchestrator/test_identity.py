@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detcore.config import Config, from_dict, to_dict
-from orchestrator import identity
-from orchestrator.expand import expand
-from orchestrator.identity import arm_key, cell_id
-from orchestrator.spec import load_sweep
+from orchestrator.sweep import identity
+from orchestrator.sweep.expand import expand
+from orchestrator.sweep.identity import arm_key, cell_id
+from orchestrator.sweep.spec import load_sweep
 
 BASE: dict[str, Any] = {
     "model": {

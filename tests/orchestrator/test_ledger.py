@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from dashboards.store import cut, find_store
 from detcore.result import METRICS, Point
-from orchestrator import spool
-from orchestrator.ledger import CellInfo, LedgerError, open_ledger
-from orchestrator.runs import STATUS, cell_params
-from orchestrator.spool import is_key, read_points
-from orchestrator.views import VIEWS, view_states
+from orchestrator.tracking import spool
+from orchestrator.tracking.ledger import CellInfo, LedgerError, open_ledger
+from orchestrator.tracking.runs import STATUS, cell_params
+from orchestrator.tracking.spool import is_key, read_points
+from orchestrator.tracking.views import VIEWS, view_states
 from tests.orchestrator.server import Server, free_port
 
 AXES = {"norm": ["bn", "gn"], "batch": [1, 2]}
@@ -380,7 +380,7 @@ OPENS = """
 import sys, time
 from pathlib import Path
 import mlflow.store.tracking.sqlalchemy_store
-from orchestrator.ledger import open_ledger
+from orchestrator.tracking.ledger import open_ledger
 root, name = Path(sys.argv[1]), sys.argv[2]
 (root / f"{name} is ready").touch()
 while not (root / "go").exists():

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.lock import alone, hold_cells
-from orchestrator.spec import SweepError
+from orchestrator.running.lock import alone, hold_cells
+from orchestrator.sweep.spec import SweepError
 
 ROOT = Path(__file__).parents[2]
 HOLDS = """
 import sys, time
 from pathlib import Path
-from orchestrator.lock import alone, hold_cells
+from orchestrator.running.lock import alone, hold_cells
 folder = Path(sys.argv[1])
 with alone(folder, "other.sweep"), hold_cells(folder, {c: "x" for c in sys.argv[2:]}):
     print("held", flush=True)

@@ -13,8 +13,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.expand import expand
-from orchestrator.spec import SweepError, load_sweep
+from orchestrator.sweep.expand import expand
+from orchestrator.sweep.spec import SweepError, load_sweep
 
 GOOD = """\
 version: 1

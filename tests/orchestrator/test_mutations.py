@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.make_plan import make_plan
-from orchestrator.preflight import check_effects
-from orchestrator.spec import SweepError
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.planning.preflight import check_effects
+from orchestrator.sweep.spec import SweepError
 from tests.orchestrator.test_preflight import BASE
 
 SWEEP = """\

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator import notify
-from orchestrator.make_plan import make_plan
-from orchestrator.notify import Notify, event_of, notifying
-from orchestrator.spec import SweepError, load_sweep
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.sweep import notify
+from orchestrator.sweep.notify import Notify, event_of, notifying
+from orchestrator.sweep.spec import SweepError, load_sweep
 from tests.orchestrator.server import free_port
 
 SECRET = "T0/B1/very-secret"

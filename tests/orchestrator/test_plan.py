@@ -10,9 +10,9 @@ import yaml
 
 from detcore.config import Config, from_dict
 from detcore.data.folder import DataError
-from orchestrator.make_plan import make_plan
-from orchestrator.runs import Settled
-from orchestrator.spec import SweepError
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.sweep.spec import SweepError
+from orchestrator.tracking.runs import Settled
 
 SWEEP = {
     "version": 1,

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.make_plan import make_plan
-from orchestrator.plan import Plan
-from orchestrator.preflight import _measure, check_effects
-from orchestrator.spec import SweepError
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.preflight import _measure, check_effects
+from orchestrator.sweep.spec import SweepError
 from tests.detcore.data.builders import box, coco, record, write_split
 
 BASE = """
@@ -85,7 +85,8 @@ def test_an_axis_without_effect_is_an_error_that_names_it(tmp_path: Path) -> Non
 def test_what_passed_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(tmp_path, EFFECT["anchors"])
     assert check_effects(plan) == "checked: each of 2 arms takes effect"
-    monkeypatch.setattr("orchestrator.preflight._measure", None)  # would fail if it were called
+    # would fail if it were called
+    monkeypatch.setattr("orchestrator.planning.preflight._measure", None)
     assert check_effects(plan) == ""
     with pytest.raises(TypeError):
         check_effects(plan_of(tmp_path, EFFECT["loss weight"]))

@@ -6,7 +6,7 @@ import threading
 import pytest
 from rich.console import Console
 
-from orchestrator.progress import SHOWN, Progress, duration
+from orchestrator.running.progress import SHOWN, Progress, duration
 
 
 class Clock:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import provenance
-from orchestrator.provenance import gang_tags, rank_tags
+from orchestrator.tracking import provenance
+from orchestrator.tracking.provenance import gang_tags, rank_tags
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,7 +117,7 @@ def test_a_rank_says_what_its_numbers_depend_on() -> None:
     """In a process of its own, as torch's threads are."""
     code = """
 import json, sys
-from orchestrator.provenance import gpu_names, rank_tags
+from orchestrator.tracking.provenance import gpu_names, rank_tags
 print(json.dumps([rank_tags(0, False), gpu_names()]))
 assert "torch" not in sys.modules
 import torch
@@ -160,7 +160,7 @@ def test_the_diff_is_with_the_sweep_and_named_by_its_cells(
 ) -> None:
     """Another start of the sweep may run other code: what each was stays."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    from orchestrator import ledger as module
+    from orchestrator.tracking import ledger as module
 
     first, second = "+one = 1\n", "+one = 2\n"
     ledger = module.open_ledger("small", tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dashboards.results import Reader
-from orchestrator.publish import publish
+from orchestrator.running.publish import publish
 from tests.dashboards.ledgers import Start, empty_store, plan_of
 
 

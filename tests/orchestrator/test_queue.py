@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.queue import Limits, Queue, shape_of
-from orchestrator.room import Room
+from orchestrator.cluster.queue import Limits, Queue, shape_of
+from orchestrator.cluster.room import Room
 from tests.cluster.light import job
 
 NODES = {f"n{i}": {"CPU": 8, "GPU": 8} for i in range(4)}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.make_plan import make_plan
-from orchestrator.outlook import Outlook
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.planning.outlook import Outlook
 from tests.orchestrator.pasts import NORM, STEPS, Pasts, of
 
 

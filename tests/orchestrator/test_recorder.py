@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator import spool
-from orchestrator.plan import Plan
-from orchestrator.recovery import close_orphans, result_tags, store_unrecorded
+from orchestrator.planning.plan import Plan
+from orchestrator.running.recovery import close_orphans, result_tags, store_unrecorded
+from orchestrator.tracking import spool
 from tests.orchestrator.place import COCO, RAY, Place
 from tests.orchestrator.server import Server
 

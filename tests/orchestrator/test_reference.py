@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from detcore.config import Config, from_dict, schema, set_path, to_dict
-from orchestrator import table
-from orchestrator.differences import differences
-from orchestrator.expand import expand
-from orchestrator.make_plan import make_plan
-from orchestrator.plan_table import table_of
-from orchestrator.protocol import protocol
-from orchestrator.spec import SweepError, load_sweep
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.planning.plan_table import table_of
+from orchestrator.planning.protocol import protocol
+from orchestrator.sweep.differences import differences
+from orchestrator.sweep.expand import expand
+from orchestrator.sweep.spec import SweepError, load_sweep
+from orchestrator.tracking import table
 
 SWEEP = """version: 1
 name: s

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.replicates import Replicates, study_of
-from orchestrator.rounds import End, replay
+from orchestrator.planning.replicates import Replicates, study_of
+from orchestrator.planning.rounds import End, replay
 from tests.benchmarks import adaptive as simulation
 from tests.orchestrator.extended import NORMS, Value, plan_of, played, value
 

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.room import Room, Shape
+from orchestrator.cluster.room import Room, Shape
 
 EIGHT = {"CPU": 64, "GPU": 8}
 

@@ -12,10 +12,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.axes import text_of
-from orchestrator.expand import expand
-from orchestrator.identity import cell_id
-from orchestrator.spec import load_sweep
+from orchestrator.sweep.axes import text_of
+from orchestrator.sweep.expand import expand
+from orchestrator.sweep.identity import cell_id
+from orchestrator.sweep.spec import load_sweep
 
 Sweep = dict[str, Any]
 

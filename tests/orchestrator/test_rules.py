@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.expand import expansion
-from orchestrator.make_plan import make_plan
-from orchestrator.plan_table import table_of
-from orchestrator.render import to_markdown
-from orchestrator.spec import SweepError, load_sweep
-from orchestrator.table import Row
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.planning.plan_table import table_of
+from orchestrator.sweep.expand import expansion
+from orchestrator.sweep.spec import SweepError, load_sweep
+from orchestrator.tracking.render import to_markdown
+from orchestrator.tracking.table import Row
 
 SWEEP = """\
 version: 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.make_plan import make_plan
+from orchestrator.planning.make_plan import make_plan
 from orchestrator.run import _next_commands
 
 SWEEP = {

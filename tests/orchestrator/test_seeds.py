@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.make_plan import make_plan
-from orchestrator.plan_table import table_of
-from orchestrator.replicates import grown, table_notes
-from orchestrator.rounds import End
-from orchestrator.runs import Settled
-from orchestrator.seeds import Seeds
-from orchestrator.spec import SweepError, load_sweep
-from orchestrator.table import Row
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.planning.plan_table import table_of
+from orchestrator.planning.replicates import grown, table_notes
+from orchestrator.planning.rounds import End
+from orchestrator.sweep.seeds import Seeds
+from orchestrator.sweep.spec import SweepError, load_sweep
+from orchestrator.tracking.runs import Settled
+from orchestrator.tracking.table import Row
 from tests.orchestrator.extended import file_of, plan_of, played, value
 
 # ---------------------------------------------------------------- the plan

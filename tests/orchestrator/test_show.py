@@ -14,8 +14,8 @@ import yaml
 
 from detcore.cli import load_config
 from orchestrator import show
-from orchestrator.gang import TRAIN, Rank
-from orchestrator.plan import Plan
+from orchestrator.cluster.gang import TRAIN, Rank
+from orchestrator.planning.plan import Plan
 from tests.cluster.conftest import BASE
 from tests.orchestrator.place import RAY, Place
 from tests.orchestrator.server import free_port
@@ -146,7 +146,7 @@ def test_what_is_shown_is_a_config(
 def test_other_code_is_said_to_give_other_numbers(
     trained: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from orchestrator.attempts import open_records
+    from orchestrator.tracking.attempts import open_records
 
     records = open_records()
     run = trained.cells[1].id
@@ -172,7 +172,7 @@ def test_other_code_is_said_to_give_other_numbers(
 def test_the_command_sets_what_ray_had_set(
     trained: Plan, resources: dict[str, str], words: list[str]
 ) -> None:
-    from orchestrator.attempts import open_records
+    from orchestrator.tracking.attempts import open_records
 
     records = open_records()
     (attempt,) = records.attempts(f"tags.`cell.id` = '{trained.cells[1].id}'")

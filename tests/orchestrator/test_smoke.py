@@ -11,9 +11,9 @@ import yaml
 
 from detcore.config.schema import CocoFolder
 from detcore.data.coco import open_split
-from orchestrator.make_plan import make_plan
-from orchestrator.plan import Plan
-from orchestrator.smoke import smoke_plan
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.planning.plan import Plan
+from orchestrator.running.smoke import smoke_plan
 from tests.detcore.data.builders import box, coco, record, write_split
 
 SWEEP: dict[str, Any] = {

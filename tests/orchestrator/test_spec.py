@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from detcore.config import to_dict
-from orchestrator.document import Document, lay
-from orchestrator.expand import expand
-from orchestrator.spec import SweepError, load_sweep
+from orchestrator.sweep.document import Document, lay
+from orchestrator.sweep.expand import expand
+from orchestrator.sweep.spec import SweepError, load_sweep
 
 SWEEP = """\
 version: 1
@@ -236,7 +236,8 @@ def test_the_readme_tells_the_truth(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_reading_a_sweep_needs_no_training_stack() -> None:
     script = (
-        "import sys; from orchestrator.expand import expand; from orchestrator.spec import *; "
+        "import sys; from orchestrator.sweep.expand import expand; "
+        "from orchestrator.sweep.spec import *; "
         "expand(load_sweep('sweeps/norm_vs_batchsize.yaml')); "
         "print(sorted({'torch', 'ray', 'mlflow', 'numpy'} & set(sys.modules)))"
     )

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestrator.cli import EXIT_OK
-from orchestrator.cluster import Cluster
-from orchestrator.ledger import open_ledger
-from orchestrator.make_plan import make_plan
-from orchestrator.plan import Plan
-from orchestrator.recorder import Recorder
-from orchestrator.start import start_sweep
-from orchestrator.training import Ended
+from orchestrator.answers import EXIT_OK
+from orchestrator.cluster.connect import Cluster
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.planning.plan import Plan
+from orchestrator.running.recorder import Recorder
+from orchestrator.running.start import start_sweep
+from orchestrator.running.training import Ended
+from orchestrator.tracking.ledger import open_ledger
 from tests.orchestrator.test_tuning import make
 
 ASKED = {
@@ -41,8 +41,8 @@ def test_a_fresh_start_trains_anew_what_tunes_and_what_follows(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("orchestrator.ground.connected", small_cluster)
-    monkeypatch.setattr("orchestrator.start.check_effects", lambda plan: "")
+    monkeypatch.setattr("orchestrator.running.ground.connected", small_cluster)
+    monkeypatch.setattr("orchestrator.running.start.check_effects", lambda plan: "")
     stages: list[int] = []
 
     def train(plan: Plan, recorder: Recorder, *_: Any) -> Ended:
@@ -54,7 +54,7 @@ def test_a_fresh_start_trains_anew_what_tunes_and_what_follows(
             recorder.ended(job, {"result": {**end, "values": {}}})
         return Ended(recorder)
 
-    monkeypatch.setattr("orchestrator.start.train", train)
+    monkeypatch.setattr("orchestrator.running.start.train", train)
     make(tmp_path)
 
     def start(fresh: bool) -> str:

@@ -22,9 +22,9 @@ import yaml
 
 from detcore.result import Point
 from orchestrator import status
-from orchestrator.control import Control
-from orchestrator.control_file import append, read_lines
-from orchestrator.eta import Work, time_left
+from orchestrator.running.control import Control
+from orchestrator.running.control_file import append, read_lines
+from orchestrator.running.eta import Work, time_left
 from tests.orchestrator.place import COCO, RAY, Place
 from tests.orchestrator.server import free_port
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from detcore.result import METRICS
-from orchestrator.render import to_csv, to_markdown, to_rich
-from orchestrator.table import FAILED, Row, column_axis, entry_of, make_table, totals
+from orchestrator.tracking.render import to_csv, to_markdown, to_rich
+from orchestrator.tracking.table import FAILED, Row, column_axis, entry_of, make_table, totals
 
 NORMS, BATCHES = ["bn", "gn", "evonorm_s0"], [1, 2, 4]
 AXES = {"norm": NORMS, "batch_per_gpu": BATCHES}

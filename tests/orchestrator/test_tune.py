@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detcore.config import identity_dict
-from orchestrator.expand import Cell, Expansion, expansion
-from orchestrator.identity import cell_id
-from orchestrator.spec import SweepError, load_sweep
+from orchestrator.sweep.expand import Cell, Expansion, expansion
+from orchestrator.sweep.identity import cell_id
+from orchestrator.sweep.spec import SweepError, load_sweep
 
 SWEEP: dict[str, Any] = {
     "version": 1,

@@ -13,20 +13,20 @@ import pytest
 import yaml
 
 from orchestrator import show, status, why
-from orchestrator.attempts import open_records
-from orchestrator.history import read_history
-from orchestrator.ledger import open_ledger
-from orchestrator.make_plan import make_plan
-from orchestrator.plan import Plan
-from orchestrator.plan_table import table_of
-from orchestrator.preflight import check_effects
-from orchestrator.reconcile import reconcile
-from orchestrator.runs import Settled
-from orchestrator.spec import SweepError
-from orchestrator.store import search_cells
-from orchestrator.table import Row
-from orchestrator.tuning import tuning_json, tuning_notes, tuning_text
-from orchestrator.views import view_states
+from orchestrator.planning.history import read_history
+from orchestrator.planning.make_plan import make_plan
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.plan_table import table_of
+from orchestrator.planning.preflight import check_effects
+from orchestrator.planning.reconcile import reconcile
+from orchestrator.planning.tuning import tuning_json, tuning_notes, tuning_text
+from orchestrator.sweep.spec import SweepError
+from orchestrator.tracking.attempts import open_records
+from orchestrator.tracking.ledger import open_ledger
+from orchestrator.tracking.runs import Settled
+from orchestrator.tracking.store import search_cells
+from orchestrator.tracking.table import Row
+from orchestrator.tracking.views import view_states
 from tests.orchestrator.test_preflight import BASE
 
 SWEEP: dict[str, Any] = {

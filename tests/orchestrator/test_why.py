@@ -14,8 +14,8 @@ import yaml
 
 from detcore.result import Point
 from orchestrator import why
-from orchestrator.attempts import Attempt, open_records
-from orchestrator.plan import Plan
+from orchestrator.planning.plan import Plan
+from orchestrator.tracking.attempts import Attempt, open_records
 from tests.orchestrator.place import RAY, Place
 from tests.orchestrator.server import free_port
 
