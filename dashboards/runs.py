@@ -141,8 +141,10 @@ def _metrics(run: Run) -> dict[str, float]:
 
 def _links(run: Run, store: Store) -> dict[str, str]:
     links = {"mlflow": store.page(run.info.experiment_id, run.info.run_id)}
-    ray = run.data.tags.get("ray.url", "")
-    if ray.startswith(("http://", "https://")):  # anyone can edit a tag
+    tags = run.data.tags
+    ray = tags.get("ray.url", "")
+    watched = run.info.status == "RUNNING" or tags.get("ray.stays") == "true"
+    if watched and ray.startswith(("http://", "https://")):  # anyone can edit a tag
         links["ray"] = ray
     return {name: link for name, link in links.items() if link}
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+from dashboards.addresses import DASHBOARDS, MLFLOW, RAY, browser_address
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -45,6 +47,7 @@ class Store:
     uri: str
     artifacts: str | None
     embedded: Path | None  # the database file of the embedded store
+    ui: str = ""  # where browsers find MLflow, if that is not `uri`
 
     @property
     def is_server(self) -> bool:
@@ -58,39 +61,45 @@ class Store:
     def browse(self, experiment_id: str) -> str:
         """What to type, or to open, to see the experiment: a command for a database, an address for
         a server. Never a password: an address that was given is named by its variable."""
-        if self.is_server:
+        if self.is_server or self.ui:
             return self._page(experiment_id)
         uri = shlex.quote(self.uri) if self.embedded else '"$MLFLOW_TRACKING_URI"'
         return f"mlflow ui --backend-store-uri {uri} {_UI}"
 
     def page(self, experiment_id: str, run_id: str) -> str:
         """The address of a run's page; empty where no server is known that shows it."""
-        return self._page(f"{experiment_id}/runs/{run_id}") if self.is_server else ""
+        return self._page(f"{experiment_id}/runs/{run_id}") if self.is_server or self.ui else ""
 
     def _page(self, of: str) -> str:
         # without the last part a first visit shows MLflow's pages for language models
-        return f"{self.shown.rstrip('/')}/#/experiments/{of}?workflowType=machine_learning"
+        return (
+            f"{self.ui or self.shown.rstrip('/')}/#/experiments/{of}?workflowType=machine_learning"
+        )
 
 
 def find_store(root: Path | None = None) -> Store:
     """The store to use from the folder `root` (default: the working folder). Touches nothing.
 
-    Raises LedgerError for an address that MLflow cannot write to."""
+    Raises LedgerError for an address that MLflow cannot write to, or no browser can open."""
+    try:
+        ui, *_ = [browser_address(name) for name in (MLFLOW, RAY, DASHBOARDS)]
+    except ValueError as error:
+        raise LedgerError(str(error)) from None
     folder = (root or Path.cwd()).resolve() / "mlruns"
     artifacts = (folder / "artifacts").as_uri()
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if not uri:
         database = folder / "mlflow.db"
         # quoted, because MLflow unquotes it: a folder may have % or # in its name
-        return Store(f"sqlite:///{quote(str(database))}", artifacts, database)
+        return Store(f"sqlite:///{quote(str(database))}", artifacts, database, ui)
     try:
         scheme = urlsplit(uri).scheme.partition("+")[0]
     except ValueError:  # [ without ]
         scheme = ""
     if scheme in ("http", "https"):
-        return Store(uri, None, None)
+        return Store(uri, None, None, ui)
     if scheme in _DATABASES:
-        return Store(uri, artifacts, None)
+        return Store(uri, artifacts, None, ui)
     raise LedgerError(
         f"MLFLOW_TRACKING_URI: {without_secrets(uri)!r} is not a database or a server (MLflow no "
         "longer writes to plain folders); unset it for the embedded store, or give sqlite:///FILE, "

@@ -43,6 +43,7 @@ function drawSweep(found) {
     );
     main.replaceChildren(el("header", { id: "head" }), ...shells);
     addEventListener("click", follow);
+    addEventListener("hashchange", arrive);
     addEventListener("resize", () => keepingFocus(() => drawOnly("curves", "cost")));
     addEventListener("beforeprint", () => printed(true));
     addEventListener("afterprint", () => printed(false));
@@ -143,6 +144,19 @@ function printed(now) {
   else openDetails(view.unprinted);
 }
 
+// An address that ends with #cell-ID, as in MLflow's note of a cell: the row with its cells is opened.
+function arrive() {
+  const id = location.hash.slice(1);
+  const cell = doc.cells.find((one) => `cell-${one.id}` === id);
+  const place = cell ? `cells-${cell.arm}-${cell.seed}` : id;
+  if (cell) {
+    state.opened.add(cell.arm);
+    clearFilters();
+    drawOnly("table");
+  }
+  if (id) goTo(place);
+}
+
 // A link to an arm opens its row, whatever the filters are.
 function follow(event) {
   const anchor = event.target.closest?.("a[href^='#']");
@@ -153,6 +167,10 @@ function follow(event) {
     clearFilters();
     drawOnly("table");
   }
+  goTo(id);
+}
+
+function goTo(id) {
   const node = document.getElementById(id);
   if (!node) return;
   if (node.matches("details")) node.open = true;

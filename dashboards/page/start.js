@@ -64,5 +64,6 @@ const given = JSON.parse(document.getElementById("data").textContent);
 const drawPage =
   given.page === "sweep" ? drawSweep : (found) => keepingFocus(() => drawList(found));
 drawPage(given.document);
+if (given.page === "sweep") arrive();
 if (given.live) live(given.live, drawPage);
 document.documentElement.dataset.ready = "yes";

@@ -21,6 +21,7 @@ from orchestrator.cluster.gang import Job
 from orchestrator.planning.plan import Plan, Planned
 from orchestrator.planning.plan_table import table_of
 from orchestrator.planning.tuning import tuning_json
+from orchestrator.running.links import cell_note, watch_tags
 from orchestrator.running.progress import Progress
 from orchestrator.running.recovery import artifacts_of, close_lost, result_tags
 from orchestrator.tracking.ledger import Ledger
@@ -136,10 +137,7 @@ class Recorder:
     # ------------------------------------------------------------ what the gangs say
 
     def started(self, job: Job, ray_tags: dict[str, str]) -> None:
-        if self.cluster and self.cluster.dashboard:
-            first_rank = ray_tags["ray.actor_ids"].split(",")[1]
-            ray_tags["ray.url"] = f"{self.cluster.dashboard}/#/actors/{first_rank}"
-        self._open(job, ray_tags)
+        self._open(job, watch_tags(self.cluster, ray_tags))
 
     def points(self, job: Job, points: list[dict[str, Any]]) -> None:
         attempt = self.attempts.get(job["id"])
@@ -254,8 +252,10 @@ class Recorder:
             self.ledger.next_attempt(planned.id),
             folder,
         )
-        if tags:
-            self.ledger.tag(handle, tags)
+        note = cell_note(
+            self.ledger.name, self.ledger.experiment_id, self.sweep_run, planned.id, tags
+        )
+        self.ledger.tag(handle, {**tags, "mlflow.note.content": note})
         self.attempts[planned.id] = _Attempt(handle, time.time())
         self.ended_cells.pop(planned.id, None)
         self.progress.cell_started(planned.id, job["label"], job["ranks"])

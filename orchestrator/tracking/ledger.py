@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dashboards.addresses import sweep_page
 from dashboards.outcomes import FAULTS, SETTLED
 from dashboards.store import LedgerError, Store, cut, find_store, one_line, unreachable
 from detcore.result import Point
@@ -163,6 +164,8 @@ class Ledger:
             # within MLflow's page; links first, as it folds a note after some lines
             page = f"#/experiments/{self.experiment_id}/runs/{run_id}/artifacts/{REPORT}"
             link = f"[Report]({page}), written at the end: intervals, curves, failures."
+            if live := sweep_page(self.name):
+                link += f" [The same, live]({live})."
             self._live.set_tag(run_id, "mlflow.note.content", f"{link}\n\n{cut(note, 7500)}")
         except Exception as error:
             raise LedgerError(unreachable(self.store, error)) from error

@@ -206,3 +206,12 @@ def test_a_page_that_is_not_there_says_so(open_page: Open, address: str, browser
     page.get_by_role("link", name="All sweeps").click()
     page.wait_for_selector("#sweeps")
     page.close()
+
+
+def test_an_address_with_a_cell_opens_its_row(open_page: Open, address: str, start: Start) -> None:
+    """As MLflow's note of the cell has it."""
+    cell = start.plan.cells[1]
+    page = open_page(f"{address}sweep/small#cell-{cell.id}")
+    line = page.locator("tr[id^='cells-']:focus")
+    line.wait_for()
+    assert f"orchestrator.why {cell.id}" in line.inner_text()

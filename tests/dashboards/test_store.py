@@ -61,6 +61,30 @@ def test_the_page_of_a_run_is_known_for_a_server_only(tmp_path: Path) -> None:
     assert find_store(tmp_path).page("7", "abc") == ""
 
 
+def test_browsers_may_find_mlflow_at_another_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside a compose network the server is `mlflow`; a database may be served by someone."""
+    monkeypatch.setenv("ABLATION_MLFLOW_URL", "https://lab.example/mlflow/")
+    page = "https://lab.example/mlflow/#/experiments/7/runs/abc?workflowType=machine_learning"
+    assert find_store(tmp_path).page("7", "abc") == page
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert find_store(tmp_path).page("7", "abc") == page
+    assert find_store(tmp_path).browse("7").startswith("https://lab.example/mlflow/#/experiments/7")
+
+
+@pytest.mark.parametrize("name", ["MLFLOW", "RAY", "DASHBOARDS"])
+@pytest.mark.parametrize(
+    "given", ["localhost:5000", "javascript:alert(1)", "http://me:pw@h", "//h"]
+)
+def test_an_address_that_no_browser_opens_is_one_line(
+    name: str, given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ABLATION_{name}_URL", given)
+    with pytest.raises(LedgerError, match=f"^ABLATION_{name}_URL is an address that a browser"):
+        find_store(tmp_path)
+
+
 def files_in(folder: Path) -> list[str]:
     return sorted(str(f.relative_to(folder)) for f in folder.rglob("*"))
 
