@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
+import socket
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -37,9 +40,33 @@ IMAGE_FOLDERS = (
 )
 
 
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)  # as os.path.expandvars has it
+
+
 class DataError(ValueError):
     """Data that are absent or are not what they should be. One line that names the file and the way
     out."""
+
+
+def data_root(root: str) -> Path:
+    """`data.source.root` on this machine: `$NAME`, `${NAME}` and `~` are what they are here, so
+    that every node of a cluster may keep the data in its own place. A folder that really is called
+    so stays what it is.
+
+    Raises DataError for a variable that is not set, or empty: the path would be another one.
+    """
+    if Path(root).is_dir():
+        return Path(root)
+    names = (plain or braced for plain, braced in _VARIABLE.findall(root))
+    if unset := next((name for name in names if not os.environ.get(name)), None):
+        raise DataError(
+            f"data.source.root is {root}, and the variable {unset} is not set on "
+            f"{socket.gethostname()}; set it there to the folder that holds the data"
+        )
+    try:
+        return Path(os.path.expandvars(root)).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"data.source.root is {root}: {error}") from None
 
 
 def find_annotations(source: CocoFolder, split: SplitName) -> Path:
@@ -165,9 +192,10 @@ def read_coco_json(file: Path) -> dict[str, Any]:
 
 
 def _root(source: CocoFolder) -> Path:
-    root = Path(source.root).expanduser()
+    root = data_root(source.root)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder (data.source.root)")
+        given = "" if "$" not in source.root else f": {source.root} on {socket.gethostname()}"
+        raise DataError(f"{root}: no such folder (data.source.root{given})")
     return root
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detcore.config import Config, nearest
+from detcore.data.folder import DataError, data_root
 from orchestrator.sweep.axes import Axis, Level, Write, check_config_path, leaves
 from orchestrator.sweep.document import KEYS, Document, SweepError, lay, part, shown, split_argument
 from orchestrator.sweep.notify import refuse_addresses
@@ -104,11 +105,20 @@ def _config_write(
 
 
 def _data_folder(document: Document, folder: Path) -> tuple[Document, Write]:
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "no such folder"
-        raise SweepError(f"--data {folder}: {what}")
+    try:
+        here = data_root(str(folder))
+    except DataError as error:
+        raise SweepError(str(error).replace("data.source.root", "--data")) from None
+    if not here.is_dir():
+        what = "is not a folder" if here.exists() else "no such folder"
+        is_here = f" ({here})" if here != folder else ""
+        raise SweepError(f"--data {folder}: {what}{is_here}")
     at = (COMMAND_LINE, "data.source")
-    source = {"kind": "coco", "root": str(folder.resolve())}
+    if here == folder:
+        root = folder.resolve()
+    else:  # it may be another folder on each node
+        root = folder if str(folder)[0] in "$~" else folder.absolute()
+    source = {"kind": "coco", "root": str(root)}
     document = _with_origin(document, at, f"--data {folder}")
     return document, Write("data.source", source, at, f"--data {folder}")
 

@@ -384,6 +384,9 @@ def test_mistakes_in_other_arguments(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.touch()
     assert message(tmp_path, GOOD, data=file) == "--data a.json: is not a folder"
+    said = message(tmp_path, GOOD, data=Path("$NOT_SET_HERE/x"))
+    assert said.startswith("--data is $NOT_SET_HERE/x, and the variable NOT_SET_HERE is not set on")
+    assert message(tmp_path, GOOD, data=Path("~/no-such")).startswith("--data ~/no-such: no such")
     varied = GOOD.replace("path: train.batch_per_gpu", "path: data.source.seed")
     assert "data.source.seed is written by axis batch" in message(tmp_path, varied, data=tmp_path)
 

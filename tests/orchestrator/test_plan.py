@@ -113,6 +113,23 @@ def test_relative_data_are_those_of_the_working_folder(
         assert root.samefile(tmp_path / "mine")
 
 
+@pytest.mark.parametrize("place", ["$PLACE/mine", "${PLACE}/mine", "sub/$NAME", "~/mine"])
+def test_data_with_a_variable_are_looked_for_where_a_rank_runs(
+    place: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job has the variable, not its value here; the cells' ids do not depend on it."""
+    coco(tmp_path / "mine", "cat")
+    coco(tmp_path / "sub" / "mine", "cat")
+    for name, value in (("PLACE", str(tmp_path)), ("NAME", "mine"), ("HOME", str(tmp_path))):
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan(file, data=Path(place))
+    assert plan.ids == make_plan(file, data=tmp_path / "mine").ids
+    for planned in plan.cells:
+        root = plan.job(planned)["config"]["data"]["source"]["root"]
+        assert root == (f"{tmp_path}/{place}" if place.startswith("sub") else place)
+
+
 def test_absent_data_end_a_run_and_are_noted_in_a_dry_one(file: Path, tmp_path: Path) -> None:
     absent = str(tmp_path / "absent")
     source = f"data.source={{kind: coco, root: {absent}}}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from detcore.config.schema import CocoFolder
 from detcore.data.folder import (
     ANNOTATION_NAMES,
     DataError,
+    data_root,
     find_annotations,
     find_images,
     missing_files,
@@ -48,6 +50,45 @@ def test_annotations_absent_ambiguous_and_named(tmp_path: Path) -> None:
         DataError, match=r"no\.json: no such annotation file \(data\.source\.train_"
     ):
         find_annotations(wrong, "train")
+
+
+@pytest.mark.parametrize("root", ["$PLACE/set", "${PLACE}/set", "~/set"])
+def test_a_root_is_what_it_is_on_this_machine(
+    root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLACE", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "val.json").write_text("{}")
+    assert find_annotations(CocoFolder(root=root), "val") == tmp_path / "set" / "val.json"
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_variable_that_is_not_set_is_named_with_the_machine(
+    value: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PLACE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("PLACE", value)
+    said = rf"root is \${{PLACE}}/set, and the variable PLACE is not set on {socket.gethostname()}"
+    with pytest.raises(DataError, match=said):
+        find_annotations(CocoFolder(root="${PLACE}/set"), "val")
+
+
+def test_a_folder_that_is_not_there_is_named_as_it_was_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PLACE", "/nowhere")
+    said = rf"/nowhere/set: no such folder \(.*: \$PLACE/set on {socket.gethostname()}\)"
+    with pytest.raises(DataError, match=said):
+        find_annotations(CocoFolder(root="$PLACE/set"), "val")
+    with pytest.raises(DataError, match=r"~nobody-of-that-name/set: "):
+        find_annotations(CocoFolder(root="~nobody-of-that-name/set"), "val")
+
+
+def test_a_folder_may_be_called_like_a_variable(tmp_path: Path) -> None:
+    (tmp_path / "$PLACE").mkdir()
+    assert data_root(str(tmp_path / "$PLACE")) == tmp_path / "$PLACE"
 
 
 def test_missing_root_is_named() -> None:
