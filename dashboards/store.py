@@ -39,6 +39,10 @@ class LedgerError(ValueError):
     """The store cannot be used; one line with the remedy."""
 
 
+class NothingYetError(LedgerError):
+    """The store holds nothing: the first sweep makes its tables."""
+
+
 @dataclass(frozen=True)
 class Store:
     """`uri` as MLflow takes it; `artifacts` is where a new experiment's files go (None: the server
@@ -230,13 +234,13 @@ def _check_tables(store: Store) -> None:
     """MLflow's client makes the tables that a database lacks, also in one that a server uses.
     Raises LedgerError instead."""
     if absent := _absent(store):
-        raise LedgerError(
+        raise NothingYetError(
             f"no sweep is on record: {absent}; run a sweep (python -m orchestrator.run SWEEP.yaml),"
             " go to the folder that it was run in, or name its store with MLFLOW_TRACKING_URI"
         )
     have = _tables(store)
     if "experiments" not in have:
-        raise LedgerError(
+        raise (LedgerError if have else NothingYetError)(
             f"the database {store.shown} is no MLflow store: it lacks MLflow's tables"
         )
     from mlflow.store.db.base_sql_model import Base

@@ -38,10 +38,11 @@ def answered(work: Callable[[], None]) -> int:
     return EXIT_OK
 
 
-def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say which sweep."""
+def add_sweep_arguments(parser: argparse.ArgumentParser, optional: bool = False) -> None:
+    """The arguments that say which sweep; `optional`: a command that also works without one."""
     add = parser.add_argument
-    add("sweep", type=Path, help="the sweep file, for example sweeps/norm_vs_batchsize.yaml")
+    about = "the sweep file, for example sweeps/norm_vs_batchsize.yaml"
+    add("sweep", type=Path, nargs="?" if optional else None, help=about)
     add("--profile", help="a profile of the sweep file, for example coco")
     add("--data", type=Path, metavar="DIR", help="train on this COCO-format folder instead")
     add("--set", action="append", default=[], metavar="a.b=c", help="change a setting; repeatable")

@@ -25,6 +25,11 @@ DRIVER_ENV = {
 }
 
 
+KNOCK_S = 20.0
+HTTP2_SETTINGS = 4  # the type of the frame that both sides send first (RFC 9113, section 3.4)
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, HTTP2_SETTINGS, 0, 0, 0, 0, 0])
+
+
 class ClusterError(ValueError):
     """The cluster cannot be reached or cannot hold the sweep; one line with the remedy."""
 
@@ -122,14 +127,24 @@ def refuse_impossible(jobs: Iterable[dict[str, Any]], cluster: Cluster) -> None:
 
 
 def _knock(address: str) -> None:
-    """Raise OSError at once when nothing listens at `host:port`; Ray would try for minutes."""
+    """Raise OSError soon when nothing listens at `host:port`, or what does speaks no gRPC, as Ray
+    does; Ray would try for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    if not colon or not port.isdigit():
+        return
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S) as door:
+        if os.environ.get("RAY_USE_TLS", "0") != "0":
+            return
+        door.sendall(HTTP2)
+        head = door.recv(9)
+    if len(head) < 9 or head[3] != HTTP2_SETTINGS:
+        raise OSError("what listens there is not Ray")
 
 
 def _explain(address: str | None, error: Exception) -> str:
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if first.startswith("Version mismatch"):  # the versions are in the lines below
+        first = " ".join(str(error).split())[:300]
     if address is None:
         return f"Ray could not be started on this machine: {first}"
     hint = ""
@@ -138,4 +153,6 @@ def _explain(address: str | None, error: Exception) -> str:
             "; if the cluster uses token authentication, set RAY_AUTH_MODE=token and "
             "RAY_AUTH_TOKEN here as on its nodes"
         )
+    elif not isinstance(error, ConnectionRefusedError | TimeoutError):
+        hint = "; if it refuses the token, set RAY_AUTH_TOKEN here to that of its nodes"
     return f"no Ray cluster answers at {address}: {first}{hint}"

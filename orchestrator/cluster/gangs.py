@@ -11,7 +11,7 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,9 +71,11 @@ class Gang:
 
 
 class Gangs:
-    """`with Gangs() as gangs: ...`; leaving ends all of them."""
+    """`with Gangs() as gangs: ...`; leaving ends all of them. `closed` is told the nodes that live,
+    by id, and says on which of them no gang may lie now."""
 
-    def __init__(self) -> None:
+    def __init__(self, closed: Callable[[Collection[str]], set[str]] | None = None) -> None:
+        self._closed = closed or (lambda ids: set())
         self._all: list[Gang] = []
         self._names = itertools.count()
         self._tickets = itertools.count()
@@ -128,7 +130,8 @@ class Gangs:
         nodes = {n["NodeID"]: n["Resources"] for n in ray.nodes() if n["Alive"]}
         if self._foreign and all(g.where for g in self._all):
             self._measure_foreign()
-        self._nodes = nodes
+        closed = self._closed(nodes)
+        self._nodes = {id: has for id, has in nodes.items() if id not in closed}
         for gang in [g for g in self._all if not g.job]:
             gone = not set(gang.placement) <= nodes.keys()
             if gone or time.monotonic() - gang.since > IDLE_S:
