@@ -16,3 +16,5 @@ def stack() -> Iterator[Stack]:
     with Stack({"RAY_HEAD_CPUS": "1"}) as running:
         running.start()
         yield running
+    left = {s.name: s.living() for s in running.services.values() if s.living()}
+    assert not left

@@ -16,6 +16,7 @@ from tests.stack.stack import Stack
 from tests.stack.test_stack import ask, status
 
 flask_wtf = pytest.importorskip("flask_wtf", reason="Flask-WTF is not installed")
+pytestmark = pytest.mark.slow
 PASSWORD = "s3cret " + secrets.token_hex(8)
 
 
