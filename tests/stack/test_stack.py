@@ -164,7 +164,7 @@ def test_a_job_that_is_submitted_trains_nothing_again_and_has_an_exit_code(
     assert "exit code 2" in mistake.stdout + mistake.stderr
 
 
-def test_a_job_that_is_stopped_ends_its_cells_and_the_same_command_goes_on(
+def test_a_job_that_is_stopped_ends_its_cells_and_says_how_to_go_on(
     stack: Stack, place: Workplace, cells: list[dict[str, Any]]
 ) -> None:
     text = place.write({"train": {"steps": 100_000}}, name="long", resources={"workers": 2})
