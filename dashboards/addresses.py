@@ -4,6 +4,7 @@ not where programs find them: inside a compose network, behind a tunnel or a pro
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
@@ -18,23 +19,26 @@ def browser_address(variable: str, environment: Mapping[str, str] = os.environ) 
         return ""
     try:
         parts = urlsplit(given)
-        sound = parts.scheme in ("http", "https") and parts.hostname and not parts.username
-    except ValueError:  # [ without ]
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # [ without ], or a port that is none
         sound = False
-    if not sound:
+    # a password would be shown, and more than a path would stand in the middle of a link
+    if not sound or re.search(r"[@?#\s()<>]", given):
         raise ValueError(
-            f"{variable} is an address that a browser opens, such as http://localhost:5000; it has "
-            "no user or password"
+            f"{variable} is an address that a browser opens, such as http://localhost:5000 or "
+            "https://HOST/mlflow, without user, password, ? or #"
         )
     return given.rstrip("/")
 
 
-def cell_page(sweep: str, cell: str) -> str:
-    """The comparison page of a sweep, opened at a cell; empty where no address is known."""
+def sweep_page(sweep: str, run: str) -> str:
+    """The comparison page of a sweep's run `run` (a profile, other data or settings have another);
+    empty where no address is known."""
     base = browser_address(DASHBOARDS)
-    return f"{base}/sweep/{quote(sweep, safe='')}#cell-{quote(cell, safe='')}" if base else ""
+    return f"{base}/sweep/{quote(sweep, safe='')}?variant={quote(run, safe='')}" if base else ""
 
 
-def sweep_page(sweep: str) -> str:
-    base = browser_address(DASHBOARDS)
-    return f"{base}/sweep/{quote(sweep, safe='')}" if base else ""
+def cell_page(sweep: str, run: str, cell: str) -> str:
+    """That page, opened at a cell."""
+    page = sweep_page(sweep, run)
+    return f"{page}#cell-{quote(cell, safe='')}" if page else ""

@@ -88,7 +88,9 @@ def deciding(attempts: Iterable[Attempt]) -> Cell:
 
 def unheard(attempt: Attempt) -> Attempt:
     """The attempt, when nobody is left who could say how it ended."""
-    return replace(attempt, cell=replace(attempt.cell, outcome="lost", reason=UNHEARD))
+    links = {name: link for name, link in attempt.cell.links.items() if name != "ray"}
+    cell = replace(attempt.cell, outcome="lost", reason=UNHEARD, links=links)
+    return replace(attempt, cell=cell)
 
 
 def whole(text: str | None) -> int | None:

@@ -31,8 +31,22 @@ def test_every_published_port_is_this_machines_alone_unless_opened() -> None:
     assert len(published) == 5
     assert all(port.startswith("127.0.0.1:") for port in published)
     opened = read({**SECRETS, "BIND": "0.0.0.0"})["services"]
-    assert all(p.startswith("0.0.0.0:") for s in opened.values() for p in s.get("ports", []))
+    shown = {name for name, s in opened.items() if any("0.0.0.0:" in p for p in s.get("ports", []))}
+    assert shown == {"mlflow", "ray-head", "grafana"}  # the others have no password to ask for
     assert not any("network_mode" in service for service in SERVICES.values())
+
+
+def test_mlflows_password_is_not_in_the_environment_of_cells() -> None:
+    assert "MLFLOW_TRACKING_PASSWORD" not in SERVICES["ray-worker"]["environment"]
+    assert "MLFLOW_TRACKING_PASSWORD" in SERVICES["ray-head"]["environment"]
+
+
+def test_links_may_lead_to_a_proxy() -> None:
+    address = "https://lab.example.org/mlflow"
+    given = read({**SECRETS, "ABLATION_MLFLOW_URL": address})["services"]["ray-head"]
+    assert given["environment"]["ABLATION_MLFLOW_URL"] == address
+    plain = SERVICES["ray-head"]["environment"]["ABLATION_MLFLOW_URL"]
+    assert plain == "http://localhost:5000"
 
 
 @pytest.mark.parametrize("missing", SECRETS)
@@ -161,7 +175,7 @@ def test_a_password_for_mlflow_turns_its_authentication_on_everywhere() -> None:
     secured = read(settings)["services"]
     assert secured["mlflow"]["command"].endswith("--app-name basic-auth")
     assert "basic-auth" not in SERVICES["mlflow"]["command"]
-    for name in ("ray-head", "ray-worker", "dashboards"):
+    for name in ("ray-head", "dashboards"):  # cells do not talk to MLflow
         environment = secured[name]["environment"]
         assert environment["MLFLOW_TRACKING_USERNAME"] == "admin"
         assert environment["MLFLOW_TRACKING_PASSWORD"] == "p"
@@ -193,13 +207,14 @@ def test_compose_itself_takes_the_files(files: tuple[Path, ...]) -> None:
         ("${UNSET:-d}${UNSET-d}${EMPTY:-d}${EMPTY-d}", "ddd"),
         ("${SET:+r}${EMPTY:+r}${EMPTY+r}${UNSET+r}", "rr"),
         ("${SET:?no}${EMPTY?no}", "v"),
+        ("${UNSET:-http://${SET}:${UNSET:-1}}${SET:-${UNSET}}", "http://v:1v"),
     ],
 )
 def test_variables_are_put_in_as_compose_does(text: str, expected: str) -> None:
     assert substitute(text, {"SET": "v", "EMPTY": ""}) == expected
 
 
-@pytest.mark.parametrize("text", ["${UNSET?gone}", "${EMPTY:?gone}", "${A:-${B}}", "${}"])
+@pytest.mark.parametrize("text", ["${UNSET?gone}", "${EMPTY:?gone}", "${A:-${B:-${C}}}", "${}"])
 def test_what_cannot_be_put_in_is_an_error(text: str) -> None:
     with pytest.raises(ValueError):
         substitute(text, {"EMPTY": ""})

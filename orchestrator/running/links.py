@@ -12,9 +12,12 @@ def watch_tags(cluster: Cluster | None, ray_tags: Mapping[str, str]) -> dict[str
     """`ray_tags` of a cell that has begun and, with a dashboard, `ray.url`: the page of its first
     rank. `ray.stays` is false for the dashboard of a local cluster, which ends with the sweep."""
     tags = dict(ray_tags)
-    address = browser_address(RAY) or (cluster.dashboard if cluster else "")
+    if not cluster:
+        return tags
+    # the variable is about the cluster that is joined, not about one of this machine
+    address = (not cluster.local and browser_address(RAY)) or cluster.dashboard
     actors = tags.get("ray.actor_ids", "").split(",")
-    if cluster and address and len(actors) > 1:  # the first is the supervisor
+    if address and len(actors) > 1:  # the first is the supervisor
         tags["ray.url"] = f"{address}/#/actors/{actors[1]}"
         tags["ray.stays"] = str(not cluster.local).lower()
     return tags
@@ -25,7 +28,7 @@ def cell_note(
 ) -> str:
     """What MLflow shows above a cell's numbers, as Markdown: where else this cell is."""
     links = []
-    if page := cell_page(sweep, cell):
+    if page := cell_page(sweep, sweep_run, cell):
         links.append(f"[Beside the other cells]({page})")
     links.append(f"[The sweep](#/experiments/{experiment}/runs/{sweep_run})")
     if url := ray_tags.get("ray.url"):

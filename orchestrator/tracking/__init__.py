@@ -1,0 +1,1 @@
+"""What is on record: MLflow, provenance, the ablation table."""

@@ -164,7 +164,7 @@ class Ledger:
             # within MLflow's page; links first, as it folds a note after some lines
             page = f"#/experiments/{self.experiment_id}/runs/{run_id}/artifacts/{REPORT}"
             link = f"[Report]({page}), written at the end: intervals, curves, failures."
-            if live := sweep_page(self.name):
+            if live := sweep_page(self.name, run_id):
                 link += f" [The same, live]({live})."
             self._live.set_tag(run_id, "mlflow.note.content", f"{link}\n\n{cut(note, 7500)}")
         except Exception as error:

@@ -200,6 +200,7 @@ def in_own_namespace() -> bool:
         return False
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not in_own_namespace(), reason="no mount namespaces here")
 def test_storage_that_is_not_shared_and_nodes_that_join_late(
     workplace: Workplace, tmp_path: Path

@@ -413,7 +413,9 @@ def test_the_ap_of_classes_is_read_and_what_anyone_wrote_into_a_tag_does_no_harm
     classes = json.dumps({"cat": 0.5, "<dog>": -1.0, "x": math.nan, "y": "z", "t": True})
     start.train(0, 0.4, tags={"cell.class_AP": classes, "ray.url": "javascript:alert(1)"})
     start.train(1, 0.4, tags={"cell.class_AP": classes[:20], "cell.attempt": "many"})
-    start.train(2, 0.4, tags={"cell.class_AP": "[1]", "ray.url": "http://head:8265/#/actors/1"})
+    ray = {"ray.url": "http://head:8265/#/actors/1"}
+    start.train(2, 0.4, tags={"cell.class_AP": "[1]", "ray.stays": "true", **ray})
+    start.train(3, 0.4, tags={"ray.stays": "false", **ray})  # that dashboard ended with the sweep
     handle = start.train(3, 0.4)
     start.ledger._live.set_tag(handle, "cell.outcome", "wonderful")
     start.ledger._live.set_tag(handle, "resources.workers", "two")

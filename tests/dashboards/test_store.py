@@ -75,7 +75,19 @@ def test_browsers_may_find_mlflow_at_another_address(
 
 @pytest.mark.parametrize("name", ["MLFLOW", "RAY", "DASHBOARDS"])
 @pytest.mark.parametrize(
-    "given", ["localhost:5000", "javascript:alert(1)", "http://me:pw@h", "//h"]
+    "given",
+    [
+        "localhost:5000",
+        "javascript:alert(1)",
+        "http://me:pw@h",
+        "http://:pw@h",
+        "//h",
+        "http://h:port",
+        "http://a b",
+        "http://a)b",
+        "http://h/#/x",
+        "http://h/?a=1",
+    ],
 )
 def test_an_address_that_no_browser_opens_is_one_line(
     name: str, given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

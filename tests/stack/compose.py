@@ -16,7 +16,7 @@ BASE, CPU = ROOT / "docker-compose.yml", ROOT / "docker-compose.cpu.yml"
 
 _VARIABLE = re.compile(
     r"\$(?:(?P<dollar>\$)|(?P<plain>\w+)"
-    r"|\{(?P<name>\w+)(?:(?P<how>:?[-?+])(?P<word>[^{}$]*))?\}|(?P<wrong>))"
+    r"|\{(?P<name>\w+)(?:(?P<how>:?[-?+])(?P<word>(?:[^{}$]|\$\{[^{}]*\})*))?\}|(?P<wrong>))"
 )
 
 
@@ -54,7 +54,7 @@ def substitute(text: str, environment: Mapping[str, str]) -> str:
         if match["wrong"] is not None:
             raise ValueError(f"not a variable as compose has it: {text!r}")
         given = environment.get(match["plain"] or match["name"])
-        how, word = match["how"] or "", match["word"] or ""
+        how, word = match["how"] or "", substitute(match["word"] or "", environment)
         there = given is not None if len(how) < 2 else bool(given)
         if how.endswith("+"):
             return word if there else ""
