@@ -415,7 +415,7 @@ def test_the_ap_of_classes_is_read_and_what_anyone_wrote_into_a_tag_does_no_harm
     start.train(1, 0.4, tags={"cell.class_AP": classes[:20], "cell.attempt": "many"})
     ray = {"ray.url": "http://head:8265/#/actors/1"}
     start.train(2, 0.4, tags={"cell.class_AP": "[1]", "ray.stays": "true", **ray})
-    start.train(3, 0.4, tags={"ray.stays": "false", **ray})  # that dashboard ended with the sweep
+    start.train(5, 0.4, tags={"ray.stays": "false", **ray})  # that dashboard ended with the sweep
     handle = start.train(3, 0.4)
     start.ledger._live.set_tag(handle, "cell.outcome", "wonderful")
     start.ledger._live.set_tag(handle, "resources.workers", "two")
@@ -432,6 +432,7 @@ def test_the_ap_of_classes_is_read_and_what_anyone_wrote_into_a_tag_does_no_harm
     assert b.metrics == {"AP50": 0.4, "mAP": 0.2}
     assert b.attempts == 1
     assert c.links == {"ray": "http://head:8265/#/actors/1"}
+    assert cells[start.plan.cells[5].id].links == {}
     assert (d.outcome, d.gpus) == ("lost", 0.0)
     assert "'wonderful'" in d.reason
     assert (e.outcome, e.reason) == ("lost", "its run in MLflow is closed with no outcome")
