@@ -46,7 +46,7 @@ def test_other_code_other_data_other_settings(
     # the code has changed: no id is what it was
     now = old.info(old.cells[0]).provenance["code.version"]
     with monkeypatch.context() as patch:
-        for module in ("identity", "plan", "reconcile"):
+        for module in ("sweep.identity", "planning.plan", "planning.reconcile"):
             patch.setattr(f"orchestrator.{module}.CODE_VERSION", "next")
         new = pasts.plan(**NORM)
         assert set(new.ids).isdisjoint(old.ids)
