@@ -6,7 +6,6 @@ import os
 
 import pytest
 
-
 WAITING = ("stack", "cluster")  # folders of tests that mostly wait
 
 
