@@ -10,6 +10,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from dashboards import average
 from dashboards.aliases import (
     Fraction,
     confounded,
@@ -228,4 +229,4 @@ def simple_effects(means: Means, difference: float | None) -> tuple[float, float
 
 def _mean(subject: Subject, arms: tuple[str, ...]) -> float | None:
     means = [mean for arm in arms if (mean := subject.mean(arm)) is not None]
-    return sum(means) / len(means) if means and len(means) == len(arms) else None
+    return average.mean(means) if len(means) == len(arms) else None

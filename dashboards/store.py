@@ -58,6 +58,11 @@ class Store:
         return urlsplit(self.uri).scheme in ("http", "https")
 
     @property
+    def _browser(self) -> str:
+        """Where browsers find MLflow; empty where no server is known."""
+        return self.ui or (self.shown.rstrip("/") if self.is_server else "")
+
+    @property
     def shown(self) -> str:
         """The address without a password in it."""
         return without_secrets(self.uri)
@@ -65,20 +70,18 @@ class Store:
     def browse(self, experiment_id: str) -> str:
         """What to type, or to open, to see the experiment: a command for a database, an address for
         a server. Never a password: an address that was given is named by its variable."""
-        if self.is_server or self.ui:
+        if self._browser:
             return self._page(experiment_id)
         uri = shlex.quote(self.uri) if self.embedded else '"$MLFLOW_TRACKING_URI"'
         return f"mlflow ui --backend-store-uri {uri} {_UI}"
 
     def page(self, experiment_id: str, run_id: str) -> str:
         """The address of a run's page; empty where no server is known that shows it."""
-        return self._page(f"{experiment_id}/runs/{run_id}") if self.is_server or self.ui else ""
+        return self._page(f"{experiment_id}/runs/{run_id}") if self._browser else ""
 
     def _page(self, of: str) -> str:
         # without the last part a first visit shows MLflow's pages for language models
-        return (
-            f"{self.ui or self.shown.rstrip('/')}/#/experiments/{of}?workflowType=machine_learning"
-        )
+        return f"{self._browser}/#/experiments/{of}?workflowType=machine_learning"
 
 
 def find_store(root: Path | None = None) -> Store:

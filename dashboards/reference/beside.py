@@ -85,7 +85,7 @@ def _metric(arm: Arm, row: ReferenceRow, metric: str) -> dict[str, Any]:
     """`low`, `high`: the 95 % interval of our mean. `expected`: where one further seed of ours
     would be expected with 95 %. Both are null for one seed, which tells no noise."""
     ours, theirs = arm.values(metric), row.metrics[metric]
-    n, mean = len(ours), math.fsum(ours) / len(ours)
+    n, mean = len(ours), statistics.fmean(ours)
     low = high = None
     expected = None
     if n > 1:

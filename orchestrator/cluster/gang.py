@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import importlib
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any
 
 from orchestrator.cluster import evidence, last_words
 from orchestrator.cluster.celllog import cell_log
+from orchestrator.cluster.node_facts import free_port
 from orchestrator.tracking.provenance import rank_tags
 
 Job = dict[str, Any]
@@ -78,10 +78,7 @@ class Rank:
         return rank_tags(local_rank, on_gpu)
 
     def free_port(self) -> int:
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            port: int = probe.getsockname()[1]
-        return port
+        return free_port()
 
     def run(self, job: Job, rank: int, local_rank: int, meeting: str) -> dict[str, Any]:
         """Train the cell as `rank`; returns {"result": ...}, or {"fault": ...} with the traceback

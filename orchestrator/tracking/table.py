@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean, stdev
 from typing import Any, Protocol
 
 from dashboards import outcomes
@@ -164,9 +165,9 @@ def entry_of(cells: Sequence[Row], metric: str) -> Entry:
     marks = {NOT_YET} if rest == [NOT_YET] else set()
     if not values:
         return Entry("; ".join(rest), outcomes, frozenset(marks))
-    text = f"{_mean(values):.3f}"
+    text = f"{fmean(values):.3f}"
     if len(values) > 1:
-        text += f" ±{_deviation(values):.3f}"
+        text += f" ±{stdev(values):.3f}"
         marks.add("±")
     if failed:
         text = SURVIVORS + text
@@ -249,16 +250,6 @@ def value_of(cell: Scored, metric: str) -> float | None:
     if value is None or not math.isfinite(value) or (metric in METRICS and value < 0):
         return None
     return value
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
-def _deviation(values: Sequence[float]) -> float:
-    """The sample standard deviation (n - 1 in the denominator)."""
-    mean = _mean(values)
-    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
 
 
 def _position(axes: Mapping[str, Sequence[Any]]) -> Callable[[tuple[str, ...]], Any]:

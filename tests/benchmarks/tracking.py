@@ -28,6 +28,7 @@ from typing import Any
 import yaml
 
 from tests.cluster.conftest import BASE, BN_GN
+from tests.stack.points import points_of, stored_of
 from tests.stack.stack import Stack
 
 RESULTS = Path(__file__).parent / "results" / "tracking.json"
@@ -87,16 +88,6 @@ def write_sweep(folder: Path, cells: int, steps: int) -> None:
     (folder / "tracking.yaml").write_text(yaml.safe_dump(sweep))
 
 
-def points_of(folder: Path) -> Counter[tuple[str, int, float]]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return Counter((key, p["step"], v) for p in lines for key, v in p["values"].items())
-
-
-def stored_of(client: Any, run: Any, keys: set[str]) -> Counter[tuple[str, int, float]]:
-    run_id = run.info.run_id
-    return Counter((k, m.step, m.value) for k in keys for m in client.get_metric_history(run_id, k))
-
-
 def main() -> int:
     if sys.argv[1:2] == ["--drive"]:
         return drive(sys.argv[2:])
@@ -139,7 +130,7 @@ def counted(stack: Stack) -> dict[str, Any]:
     shares = []
     for run in runs:
         wanted = points_of(stack.project / "mlruns" / "cells" / run.data.tags["cell.id"])
-        there = stored_of(client, run, {key for key, _, _ in wanted})
+        there = stored_of(client, run.info.run_id, {key for key, _, _ in wanted})
         sent, stored = sent + wanted.total(), stored + (wanted & there).total()
         further += (there - wanted).total()
         train_s = run.data.metrics["train_hours"] * 3600
