@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from detcore.config import schema
+from detcore.matchers.chunks import Best, chunks
 from detcore.matchers.state import BACKGROUND, IGNORED, POSITIVE
 from detcore.ops.anchors import AnchorSet
 from detcore.ops.boxes import iou_matrix
@@ -32,14 +33,17 @@ class MaxIouMatcher:
     def __call__(self, anchors: AnchorSet, boxes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """anchors A, boxes B x M x 4, valid B x M bool -> index B x A int64, state B x A int8.
         No host sync."""
-        # a row without a box gets -1: below every real overlap, so it is never the best and never
-        # reaches a threshold
-        iou = iou_matrix(boxes, anchors.boxes).masked_fill(~valid[:, :, None], -1.0)
-        best, index = iou.max(dim=1)
-        positive = best >= self.cfg.high
-        if self.cfg.rescue:
-            highest = iou.amax(dim=2, keepdim=True)
-            positive = positive | ((iou == highest) & (highest > 0)).any(dim=1)
-        state = torch.full_like(index, IGNORED, dtype=torch.int8)
-        state.masked_fill_(best < self.cfg.low, BACKGROUND).masked_fill_(positive, POSITIVE)
-        return index, state
+        best = Best(len(boxes), len(anchors.boxes), -1.0, boxes)
+        rescued = torch.zeros_like(best.index, dtype=torch.bool)
+        for start, some, there in chunks(boxes, valid, len(anchors.boxes)):
+            # a row without a box gets -1: below every real overlap, so it is never the best and
+            # never reaches a threshold
+            iou = iou_matrix(some, anchors.boxes).masked_fill(~there[:, :, None], -1.0)
+            best.look(iou, start)
+            if self.cfg.rescue:
+                highest = iou.amax(dim=2, keepdim=True)
+                rescued |= ((iou == highest) & (highest > 0)).any(dim=1)
+        positive = (best.value >= self.cfg.high) | rescued
+        state = torch.full_like(best.index, IGNORED, dtype=torch.int8)
+        state.masked_fill_(best.value < self.cfg.low, BACKGROUND).masked_fill_(positive, POSITIVE)
+        return best.index, state

@@ -1,6 +1,7 @@
 """Points matched to boxes (FCOS, Tian et al. 2019, section 3), for a whole batch at once.
 
-Shape legend: B batch, P points of all levels, M boxes of the fullest image, L levels.
+Shape legend: B batch, P points of all levels, M boxes of the fullest image, m boxes of a chunk, L
+levels.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from detcore.matchers.chunks import Best, chunks
 from detcore.matchers.state import BACKGROUND, POSITIVE
 from detcore.ops.anchors import AnchorSet
 from detcore.ops.boxes import area, centres, to_sides
@@ -54,14 +56,17 @@ class PointMatcher:
     def _level(
         self, cells: Tensor, boxes: Tensor, valid: Tensor, low: float, high: float
     ) -> tuple[Tensor, Tensor]:
-        points, boxes = centres(cells), boxes[:, :, None]  # B x M x 1 x 4
-        sides = to_sides(points, boxes)
-        farthest = sides.amax(-1)  # B x M x P
-        takes = valid[:, :, None] & (sides.amin(-1) > 0) & (farthest >= low) & (farthest <= high)
-        if self.centre_radius > 0:
-            stride = cells[:, 2] - cells[:, 0]
-            offset = (points - centres(boxes)).abs().amax(-1)
-            takes = takes & (offset < self.centre_radius * stride)
-        rank = area(boxes) if self.ties == "area" else farthest
-        best, index = torch.where(takes, rank, math.inf).min(dim=1)
-        return index, best < math.inf
+        points, best = centres(cells), Best(len(boxes), len(cells), -math.inf, boxes)
+        for start, chunk, there in chunks(boxes, valid, len(cells)):
+            some = chunk[:, :, None]  # B x m x 1 x 4
+            sides = to_sides(points, some)
+            farthest = sides.amax(-1)  # B x m x P
+            takes = there[:, :, None] & (sides.amin(-1) > 0)
+            takes = takes & (farthest >= low) & (farthest <= high)
+            if self.centre_radius > 0:
+                stride = cells[:, 2] - cells[:, 0]
+                offset = (points - centres(some)).abs().amax(-1)
+                takes = takes & (offset < self.centre_radius * stride)
+            rank = area(some) if self.ties == "area" else farthest
+            best.look(torch.where(takes, -rank, -math.inf), start)
+        return best.index, best.value > -math.inf

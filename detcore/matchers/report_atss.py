@@ -1,7 +1,7 @@
 """The seed report's ATSSMatcher2 to 5 (seed_components section 7.2). None of them is the published
 ATSS, which is `detcore.matchers.atss`.
 
-Shape legend: B batch, A anchors, M boxes of the fullest image.
+Shape legend: B batch, A anchors, M boxes of the fullest image, m boxes of a chunk.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from detcore.config import schema
+from detcore.matchers.chunks import Best, chunks
 from detcore.matchers.state import BACKGROUND, IGNORED, POSITIVE
 from detcore.matchers.statistics import mean_plus_deviation
 from detcore.ops.anchors import AnchorSet
@@ -49,25 +50,30 @@ class ReportAtssMatcher:
     def __call__(self, anchors: AnchorSet, boxes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """anchors A, boxes B x M x 4, valid B x M bool -> index B x A int64, state B x A int8.
         No host sync. Raises ValueError where v5 has not nine anchors per cell."""
-        iou = iou_matrix(boxes, anchors.boxes)
-        threshold = self._thresholds(iou, anchors.per_cell)  # B x M
-        centre, sides = (anchors.boxes[:, :2] + anchors.boxes[:, 2:]) / 2, boxes[:, :, None]
-        inside = ((centre >= sides[..., :2]) & (centre <= sides[..., 2:])).all(dim=-1)
-        open_to = inside & valid[..., None]
-        if isinstance(self.cfg, schema.AtssV2):
-            open_to = open_to & (iou > threshold[..., None])
-        best, index = iou.masked_fill(~open_to, 0.0).max(dim=1)
+        centre = (anchors.boxes[:, :2] + anchors.boxes[:, 2:]) / 2
+        found = Best(len(boxes), len(anchors.boxes), 0.0, boxes)
+        thresholds = []
+        for start, some, there in chunks(boxes, valid, len(anchors.boxes)):
+            iou, sides = iou_matrix(some, anchors.boxes), some[:, :, None]
+            threshold = self._thresholds(iou, anchors.per_cell)
+            inside = ((centre >= sides[..., :2]) & (centre <= sides[..., 2:])).all(dim=-1)
+            open_to = inside & there[..., None]
+            if isinstance(self.cfg, schema.AtssV2):
+                open_to = open_to & (iou > threshold[..., None])
+            found.look(iou.masked_fill(~open_to, 0.0), start)
+            thresholds.append(threshold)
+        best, index = found.value, found.index
         state = torch.full_like(index, BACKGROUND, dtype=torch.int8)
         if isinstance(self.cfg, schema.AtssV2):
             return index, state.masked_fill_(best > 0, POSITIVE)
-        asked = threshold.gather(1, index)
+        asked = torch.cat(thresholds, dim=1).gather(1, index)
         if isinstance(self.cfg, schema.AtssV3):
             near = (best > asked - self.cfg.margin) & (best < asked) & (best > IGNORE_ABOVE)
             state.masked_fill_(near, IGNORED)
         return index, state.masked_fill_((best >= asked) & (best > self.cfg.floor), POSITIVE)
 
     def _thresholds(self, iou: Tensor, per_cell: int) -> Tensor:
-        """B x M x A -> B x M."""
+        """B x m x A -> B x m."""
         if self.cfg.kind == "atss_v5":
             if per_cell != 9:
                 raise ValueError(f"matcher: atss_v5 needs 9 anchors per cell, there are {per_cell}")

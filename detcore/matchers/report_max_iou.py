@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from detcore.config import schema
+from detcore.matchers.chunks import Best, chunks
 from detcore.matchers.state import BACKGROUND, IGNORED, POSITIVE
 from detcore.ops.anchors import AnchorSet
 from detcore.ops.boxes import iou_matrix
@@ -31,14 +32,18 @@ class ReportMaxIouMatcher:
     def __call__(self, anchors: AnchorSet, boxes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
         """anchors A, boxes B x M x 4, valid B x M bool -> index B x A int64, state B x A int8.
         No host sync."""
-        iou = iou_matrix(boxes, anchors.boxes)
-        # a row without a box gets -1: it is never the best and never reaches a threshold
-        iou = iou.masked_fill(iou < self.cfg.floor, 0.0).masked_fill(~valid[:, :, None], -1.0)
-        best, index = iou.max(dim=1)
-        highest, rescuer = iou.max(dim=2, keepdim=True)
-        # a row for each box: no two of them write to one place
-        rescued = torch.zeros_like(iou, dtype=torch.bool).scatter_(2, rescuer, highest > 0)
-        positive = (best >= self.cfg.high) | rescued.any(dim=1)
-        state = torch.full_like(index, IGNORED, dtype=torch.int8)
-        state.masked_fill_(best < self.cfg.low, BACKGROUND).masked_fill_(positive, POSITIVE)
-        return index, state
+        best = Best(len(boxes), len(anchors.boxes), -1.0, boxes)
+        rescued = torch.zeros_like(best.index, dtype=torch.bool)
+        for start, some, there in chunks(boxes, valid, len(anchors.boxes)):
+            iou = iou_matrix(some, anchors.boxes)
+            # a row without a box gets -1: it is never the best and never reaches a threshold
+            iou = iou.masked_fill(iou < self.cfg.floor, 0.0).masked_fill(~there[:, :, None], -1.0)
+            best.look(iou, start)
+            highest, rescuer = iou.max(dim=2, keepdim=True)
+            # a row for each box: no two of them write to one place
+            mine = torch.zeros_like(iou, dtype=torch.bool).scatter_(2, rescuer, highest > 0)
+            rescued |= mine.any(dim=1)
+        positive = (best.value >= self.cfg.high) | rescued
+        state = torch.full_like(best.index, IGNORED, dtype=torch.int8)
+        state.masked_fill_(best.value < self.cfg.low, BACKGROUND).masked_fill_(positive, POSITIVE)
+        return best.index, state

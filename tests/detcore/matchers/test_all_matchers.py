@@ -7,13 +7,15 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed._tools.mem_tracker import MemTracker
 
 from detcore.config import schema
 from detcore.config.load import from_dict
-from detcore.matchers import BACKGROUND, MATCHERS, POSITIVE, build_matcher
+from detcore.matchers import BACKGROUND, MATCHERS, POSITIVE, build_matcher, chunks
+from detcore.matchers.points import PointMatcher
 from detcore.ops.anchors import AnchorSet
 from tests.detcore.detectors.sync import NoHostWait
-from tests.detcore.matchers.builders import boxes_on_a_grid, padded, pyramid
+from tests.detcore.matchers.builders import boxes_anywhere, boxes_on_a_grid, padded, pyramid
 
 every_kind = pytest.mark.parametrize("kind", sorted(MATCHERS))
 
@@ -89,3 +91,28 @@ def test_compiles_whole_and_under_autocast(kind: str) -> None:
         found = compiled(anchors, boxes, valid)
     for one, other in zip(found, matcher(anchors, boxes, valid), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("kind", [*sorted(MATCHERS), "points"])
+def test_memory_does_not_grow_with_the_boxes_of_an_image(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But by what a box itself takes: its corners, its row, its threshold."""
+    anchors = pyramid(1 if kind == "points" else 9)
+    largest = max(anchors.level_lengths) if kind == "points" else len(anchors.boxes)
+    monkeypatch.setattr(chunks, "PAIRS", 2 * 8 * largest)
+    matcher = PointMatcher((16.0, 32.0), "area", 1.5) if kind == "points" else None
+    matcher = matcher or build_matcher(settings_of(kind))
+    torch.manual_seed(0)
+
+    def peak(count: int) -> int:
+        boxes, valid = padded([boxes_anywhere(count, 48.0), boxes_anywhere(2, 48.0)])
+        with MemTracker() as tracker:
+            matcher(anchors, boxes, valid)
+        at_peak = tracker.get_tracker_snapshot("peak")
+        return sum(of_device["Total"] for of_device in at_peak.values())
+
+    few, many = peak(32), peak(320)
+    per_box = (many - few) / (2 * (320 - 32))
+    assert few > 2 * 8 * largest * 4  # a map of the pairs of one chunk
+    assert per_box < 64
