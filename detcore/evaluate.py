@@ -1,20 +1,22 @@
-"""Detections to COCO results and to the 12 COCO metrics. pycocotools is the definition.
+"""Detections to COCO results and to the 12 COCO metrics. pycocotools is the definition; hotcoco,
+where it is asked for, gives the same numbers sooner.
 
-Shape legend: B images, D detections of one image.
+Shape legend: B images, D detections of one image, N results: rows of image id, x, y, width, height,
+score and category id, the array that both libraries take for a results file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +26,8 @@ from pycocotools.cocoeval import COCOeval
 from detcore.data.coco import CocoSplit
 from detcore.data.folder import read_coco_json
 from detcore.result import METRICS
+
+Backend = Literal["pycocotools", "hotcoco"]
 
 
 @dataclass(frozen=True)
@@ -36,47 +40,54 @@ class Scores:
 
     metrics: dict[str, float]
     class_AP: dict[str, float]
-    run: COCOeval
+    run: Any
 
 
-def to_coco_results(
+def results_of(
     detections: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
     image_ids: torch.Tensor,
     scales: torch.Tensor,
     sizes: torch.Tensor,
     category_ids: Sequence[int],
-) -> list[dict[str, Any]]:
-    """Entries of a COCO results file for B images.
+) -> np.ndarray:
+    """The results, N x 7 float64, for B images.
 
     `detections` has for each image boxes D x 4 (x1 y1 x2 y2 in input pixels), scores D and labels D
     (class 0..K-1); `image_ids` B, `scales` B x 2 and `sizes` B x 2 are those of the Batch. Boxes
     are divided by the (y, x) scales, clipped to the original image and written as x, y, width,
     height; classes become category ids, gaps and all. Boxes that are not finite are left out.
     """
-    results = []
-    originals = (sizes.double() / scales.double()).round().tolist()
-    for (boxes, scores, labels), image_id, (sy, sx), (height, width) in zip(
-        detections, image_ids.tolist(), scales.double().tolist(), originals, strict=True
-    ):
-        boxes = boxes.detach().double().cpu() / torch.tensor([sx, sy, sx, sy]).double()
-        limits = torch.tensor([width, height, width, height]).double()
-        boxes = torch.minimum(boxes.clamp(min=0), limits)
-        boxes[:, 2:] -= boxes[:, :2]
-        for box, score, label in zip(boxes.tolist(), scores.tolist(), labels.tolist(), strict=True):
-            if not all(map(math.isfinite, box)):
-                continue
-            found = {"image_id": image_id, "category_id": category_ids[label]}
-            results.append({**found, "bbox": box, "score": score})
-    return results
+    boxes, scores, labels = (torch.cat(part).cpu() for part in zip(*detections, strict=True))
+    image = torch.arange(len(image_ids)).repeat_interleave(
+        torch.tensor([len(of_image) for of_image, _, _ in detections])
+    )
+    scales, sizes = scales.double().cpu(), sizes.double().cpu()
+    originals = (sizes / scales).round()
+    corners = boxes.double() / scales.flip(1).repeat(1, 2)[image]
+    corners = torch.minimum(corners.clamp(min=0), originals.flip(1).repeat(1, 2)[image])
+    corners[:, 2:] -= corners[:, :2]
+    category = torch.tensor(category_ids)[labels]
+    columns = (image_ids.cpu()[image, None], corners, scores[:, None], category[:, None])
+    results = torch.cat([column.double() for column in columns], dim=1)
+    return results[corners.isfinite().all(dim=1)].numpy()
+
+
+def entries(results: np.ndarray) -> list[dict[str, Any]]:
+    """Results as the entries of a COCO results file."""
+    return [
+        {"image_id": int(image), "category_id": int(category), "bbox": [x, y, w, h], "score": score}
+        for image, x, y, w, h, score, category in results.tolist()
+    ]
 
 
 def coco_scores(
     truth: CocoSplit | dict[str, Any],
-    results: list[dict[str, Any]],
+    results: np.ndarray,
     scales: Mapping[int, tuple[float, float]] | None = None,
+    backend: Backend = "pycocotools",
 ) -> Scores:
-    """The 12 metrics of `detcore.result.METRICS` and what is behind them, as pycocotools computes
-    them for boxes.
+    """The 12 metrics of `detcore.result.METRICS` and what is behind them, of results N x 7, as
+    pycocotools computes them for boxes. hotcoco's are the same numbers.
 
     Without `scales` by the official protocol. With them (image id -> (y, x) factors from original
     to input pixels) as the seed report was scored: at the size of the network's input, so that the
@@ -93,12 +104,7 @@ def coco_scores(
         content = _truth(truth)
         if scales is not None:
             content, results = _as_in_report(content, results, scales)
-        gt = _index(content)
-        if results:
-            dt = gt.loadRes([dict(r) for r in results])  # loadRes writes into its entries
-        else:  # which loadRes refuses
-            dt = _index({**gt.dataset, "annotations": []})
-        run = COCOeval(gt, dt, "bbox")
+        run = _hotcoco(content, results) if backend == "hotcoco" else _coco(content, results)
         run.evaluate()
         run.accumulate()
         run.summarize()
@@ -108,14 +114,15 @@ def coco_scores(
 
 def coco_metrics(
     truth: CocoSplit | dict[str, Any],
-    results: list[dict[str, Any]],
+    results: np.ndarray,
     scales: Mapping[int, tuple[float, float]] | None = None,
+    backend: Backend = "pycocotools",
 ) -> dict[str, float]:
     """The 12 metrics alone; see `coco_scores`."""
-    return coco_scores(truth, results, scales).metrics
+    return coco_scores(truth, results, scales, backend).metrics
 
 
-def matches_of(run: COCOeval) -> dict[str, np.ndarray]:
+def matches_of(run: Any) -> dict[str, np.ndarray]:
     """What a COCOeval has matched, image by image, once it has been evaluated: all that AP over
     areas of all sizes, with pycocotools' largest number of detections an image, is made of.
 
@@ -126,40 +133,41 @@ def matches_of(run: COCOeval) -> dict[str, np.ndarray]:
     are none); image D int32 and class D int16, places in those; score D float32; hit D uint16:
     found a box; ignored D uint16: counts neither as right nor as wrong.
     """
-    p = run._paramsEval
-    images, classes, areas = len(p.imgIds), len(p.catIds), len(p.areaRng)
-    truths = np.zeros((images, classes), np.uint16)
+    if not isinstance(run, COCOeval):
+        run = _all_sizes(run)
+    p = run.params
+    image_of, class_of = ({id: i for i, id in enumerate(ids)} for ids in (p.imgIds, p.catIds))
+    truths = np.zeros((len(image_of), len(class_of)), np.uint16)
     bits = 1 << np.arange(len(p.iouThrs), dtype=np.int64)
-    image, of_class, score, hit, ignored = [], [], [], [], []
-    for k in range(classes):
-        parts = []
-        for i in range(images):
-            found = run.evalImgs[k * areas * images + i]  # the first area is that of all sizes
-            if found is None:
-                continue
-            truths[i, k] = np.count_nonzero(np.asarray(found["gtIgnore"]) == 0)
-            scores = np.asarray(found["dtScores"], np.float64)
-            passed = np.asarray(found["dtIgnore"]).astype(bool)
-            right = np.asarray(found["dtMatches"]).astype(bool) & ~passed
-            parts.append((np.full(len(scores), i), scores, bits @ right, bits @ passed))
-        if not parts:
+    image, label, score, hit, ignored = [], [], [], [], []
+    for found in run.evalImgs:
+        if found is None or list(found["aRng"]) != list(p.areaRng[0]):  # the first is of all sizes
             continue
-        i_, s_, h_, g_ = (np.concatenate(column) for column in zip(*parts, strict=True))
-        order = np.argsort(-s_, kind="stable")
-        image.append(i_[order])
-        of_class.append(np.full(len(order), k))
-        score.append(s_[order])
-        hit.append(h_[order])
-        ignored.append(g_[order])
+        i, k = image_of[found["image_id"]], class_of[found["category_id"]]
+        truths[i, k] = np.count_nonzero(np.asarray(found["gtIgnore"]) == 0)
+        scores = np.asarray(found["dtScores"], np.float64)
+        passed = np.asarray(found["dtIgnore"]).astype(bool)
+        right = np.asarray(found["dtMatches"]).astype(bool) & ~passed
+        image.append(np.full(len(scores), i))
+        label.append(np.full(len(scores), k))
+        score.append(scores)
+        hit.append(bits @ right)
+        ignored.append(bits @ passed)
+    columns = {
+        "image": _joined(image, np.int32),
+        "class": _joined(label, np.int16),
+        "score": _joined(score, np.float64),
+        "hit": _joined(hit, np.uint16),
+        "ignored": _joined(ignored, np.uint16),
+    }
+    # stable, like pycocotools' own sort: equal scores of an image stay in their order
+    order = np.lexsort((columns["image"], -columns["score"], columns["class"]))
+    columns["score"] = columns["score"].astype(np.float32)
     return {
         "image_ids": np.asarray(p.imgIds, np.int64),
         "category_ids": np.asarray(p.catIds, np.int64),
         "truths": truths,
-        "image": _joined(image, np.int32),
-        "class": _joined(of_class, np.int16),
-        "score": _joined(score, np.float32),
-        "hit": _joined(hit, np.uint16),
-        "ignored": _joined(ignored, np.uint16),
+        **{name: column[order] for name, column in columns.items()},
     }
 
 
@@ -171,18 +179,53 @@ def write_matches(path: Path, matches: Mapping[str, np.ndarray]) -> None:
     part.replace(path)
 
 
-def write_results(path: Path, results: list[dict[str, Any]]) -> None:
+def write_results(path: Path, results: np.ndarray) -> None:
     """A standard COCO results file, whole or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(results))
+    part.write_text(json.dumps(entries(results)))
     part.replace(path)
+
+
+def check_backend(backend: Backend) -> None:
+    """Raise ValueError for a backend that is not installed."""
+    if backend == "hotcoco" and importlib.util.find_spec("hotcoco") is None:
+        raise ValueError(
+            "runtime.coco_eval is hotcoco, which is not installed; "
+            "run pip install 'detection-ablation[fast]', or take pycocotools"
+        )
+
+
+def _coco(content: dict[str, Any], results: np.ndarray) -> COCOeval:
+    truth = _index(content)
+    if len(results):
+        found = truth.loadRes(results)
+    else:  # which loadRes refuses
+        found = _index({**content, "annotations": []})
+    return COCOeval(truth, found, "bbox")
+
+
+def _hotcoco(content: dict[str, Any], results: np.ndarray) -> Any:
+    import hotcoco
+
+    truth = hotcoco.COCO(content)
+    found = truth.loadRes(results) if len(results) else hotcoco.COCO(content | {"annotations": []})
+    return hotcoco.COCOeval(truth, found, "bbox")
+
+
+def _all_sizes(run: Any) -> Any:
+    """Another of hotcoco's evaluations, of objects of all sizes only: it hands out what it matched
+    as lists of numbers, which take longer to make than the numbers took."""
+    again = type(run)(run.cocoGt, run.cocoDt, "bbox")
+    again.params.areaRng, again.params.areaRngLbl = run.params.areaRng[:1], ["all"]
+    again.evaluate()
+    return again
 
 
 def _joined(parts: Sequence[np.ndarray], kind: Any) -> np.ndarray:
     return np.concatenate([np.empty(0), *parts]).astype(kind)
 
 
-def _class_AP(run: COCOeval) -> dict[str, float]:
+def _class_AP(run: Any) -> dict[str, float]:
     names = [run.cocoGt.cats[id]["name"] for id in run.params.catIds]
     if max(Counter(names).values(), default=0) > 1:
         return {}
@@ -212,9 +255,9 @@ def _truth(truth: CocoSplit | dict[str, Any]) -> dict[str, Any]:
 
 def _as_in_report(
     content: dict[str, Any],
-    results: list[dict[str, Any]],
+    results: np.ndarray,
     scales: Mapping[int, tuple[float, float]],
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[dict[str, Any], np.ndarray]:
     """Truth and results at the input's size, changed as `coco_metrics` says."""
     size_of = {r["id"]: (r["width"], r["height"]) for r in content["images"]}
     annotations = []
@@ -227,11 +270,9 @@ def _as_in_report(
         annotations.append({**a, "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0})
     kept = {a["image_id"] for a in annotations}
     images = [r for r in content["images"] if r["id"] in kept]
-    found = [
-        {**r, "bbox": _scaled(r["bbox"], scales[r["image_id"]])}
-        for r in results
-        if r["image_id"] in kept
-    ]
+    found = results[np.isin(results[:, 0], list(kept))]
+    factors = np.array([scales[int(image)] for image in found[:, 0]]).reshape(-1, 2)
+    found[:, 1:5] *= np.tile(factors[:, ::-1], 2)
     return {**content, "images": images, "annotations": annotations}, found
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from detcore.config import Config
@@ -19,7 +20,7 @@ from detcore.distributed import Gang, averaged_buffers
 from detcore.evaluate import (
     coco_scores,
     matches_of,
-    to_coco_results,
+    results_of,
     write_matches,
     write_results,
 )
@@ -53,9 +54,8 @@ def evaluate(
     file, scores them, and writes what they matched (`matches_of`) to matches.npz beside it. `alive`
     is called now and then, as a sign of life.
     """
-    results: list[dict[str, object]] = []
-    scales: dict[int, tuple[float, float]] = {}
-    seconds, images = 0.0, 0
+    results, scales = [np.empty((0, 7))], [np.empty((0, 3))]
+    seconds = 0.0
     was_training = detector.training
     detector.eval()
     batches = eval_batches(
@@ -76,33 +76,33 @@ def evaluate(
             detections = detector.detect(outputs, batch.sizes)
             _finish(device)
             seconds += time.perf_counter() - begin
-            images += len(batch.image_ids)
-            scales |= zip(
-                host_batch.image_ids.tolist(), map(tuple, host_batch.scales.tolist()), strict=True
-            )
             alive()
-            results += to_coco_results(
-                detections, batch.image_ids, batch.scales, batch.sizes, split.category_ids
+            ids = host_batch.image_ids
+            results.append(
+                results_of(detections, ids, host_batch.scales, host_batch.sizes, split.category_ids)
             )
+            scales.append(torch.cat((ids[:, None], host_batch.scales), dim=1).double().numpy())
     detector.train(was_training)
-    ranks = gang.gather_first((results, scales, seconds, images))
+    everything = gang.gather_rows(np.concatenate(results))
+    scale_of = gang.gather_rows(np.concatenate(scales))
+    times = gang.gather_rows(np.array([[seconds, sum(map(len, scales))]]))
     metrics: dict[str, float] = {}
     class_AP: dict[str, float] = {}
-    if gang.is_first:
-        everything = [r for part, *_ in ranks for r in part]
-        everything.sort(key=lambda r: (r["image_id"], -r["score"]))
+    s_per_img = 0.0
+    if everything is not None and scale_of is not None and times is not None:  # rank 0
+        everything = everything[np.lexsort((-everything[:, 5], everything[:, 0]))]
         write_results(file, everything)
+        s_per_img = float(times[:, 0].sum() / max(1, times[:, 1].sum()))
         with _kept(alive):
-            scores = coco_scores(split, everything)
+            scores = coco_scores(split, everything, backend=config.runtime.coco_eval)
             metrics = scores.metrics
             if config.eval.protocol == "report":
                 official = {f"coco/{name}": value for name, value in metrics.items()}
-                seen = {image: scale for _, part, *_ in ranks for image, scale in part.items()}
-                scores = coco_scores(split, everything, seen)
+                seen = {int(image): (sy, sx) for image, sy, sx in scale_of.tolist()}
+                scores = coco_scores(split, everything, seen, config.runtime.coco_eval)
                 metrics = scores.metrics | official
             class_AP = scores.class_AP
             write_matches(file.with_name("matches.npz"), matches_of(scores.run))
-    s_per_img = sum(s for *_, s, _ in ranks) / max(1, sum(n for *_, n in ranks))
     answer: Evaluation = gang.broadcast(Evaluation(metrics, class_AP, s_per_img))
     return answer
 

@@ -35,6 +35,7 @@ from detcore.data.fingerprint import data_fingerprint
 from detcore.data.loader import train_batches
 from detcore.detectors import Detector
 from detcore.distributed import Gang, pick_device
+from detcore.evaluate import check_backend
 from detcore.measure import Meter, PeakMemory
 from detcore.precision import autocast, normalise
 from detcore.predict import Evaluation, evaluate
@@ -73,6 +74,7 @@ def train(
         raise ValueError(
             f"train.workers is {config.train.workers}, but {gang.world} processes take part"
         )
+    check_backend(config.runtime.coco_eval)
     device = pick_device(config.runtime.device, gang)
     # a process may train one cell after the other: what one asked for is not the next one's
     torch.set_num_threads(config.runtime.threads or THREADS)

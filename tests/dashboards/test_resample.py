@@ -13,7 +13,7 @@ from dashboards.resample import COVERS, Matches, mean_ap, mean_ap_of, paired, re
 from detcore.evaluate import coco_metrics, coco_scores, matches_of, write_matches
 
 Truth = dict[str, Any]
-Found = list[dict[str, Any]]
+Found = np.ndarray
 
 
 def world(seed: int, images: int = 12, classes: int = 3) -> tuple[Truth, Found]:
@@ -36,15 +36,12 @@ def world(seed: int, images: int = 12, classes: int = 3) -> tuple[Truth, Found]:
             noise = [*rng.uniform(0, 150, 2), *rng.uniform(8, 60, 2)]
             found.append((image, int(rng.integers(classes)) + 1, noise))
     scores = rng.permutation(len(found)) / len(found)
-    results = [
-        {"image_id": i, "category_id": k, "bbox": b, "score": float(s)}
-        for (i, k, b), s in zip(found, scores, strict=True)
-    ]
+    rows = [[i, *b, s, k] for (i, k, b), s in zip(found, scores, strict=True)]
     return {
         "images": [{"id": i, "width": 256, "height": 256} for i in range(images)],
         "categories": [{"id": k + 1, "name": f"class {k}"} for k in range(classes)],
         "annotations": boxes,
-    }, results
+    }, np.array(rows)
 
 
 def repeated(truth: Truth, results: Found, times: np.ndarray) -> tuple[Truth, Found]:
@@ -56,8 +53,10 @@ def repeated(truth: Truth, results: Found, times: np.ndarray) -> tuple[Truth, Fo
             images.append({**record, "id": new})
             mine = [a for a in truth["annotations"] if a["image_id"] == record["id"]]
             boxes += [{**a, "image_id": new, "id": len(boxes) + n + 1} for n, a in enumerate(mine)]
-            found += [{**r, "image_id": new} for r in results if r["image_id"] == record["id"]]
-    return {**truth, "images": images, "annotations": boxes}, found
+            seen = results[results[:, 0] == record["id"]]
+            seen[:, 0] = new
+            found.append(seen)
+    return {**truth, "images": images, "annotations": boxes}, np.concatenate(found)
 
 
 def stored(truth: Truth, results: Found, folder: Path) -> Matches:
@@ -88,7 +87,8 @@ def test_an_image_drawn_several_times_is_there_several_times(seed: int, tmp_path
 
 def test_equal_scores_keep_the_order_of_pycocotools(tmp_path: Path) -> None:
     truth, results = world(3)
-    equal = [{**r, "score": round(r["score"], 1)} for r in results]
+    equal = results.copy()
+    equal[:, 5] = equal[:, 5].round(1)
     expected = coco_metrics(truth, equal)["mAP"]
     assert mean_ap(stored(truth, equal, tmp_path)) == pytest.approx(expected, abs=1e-12)
 
@@ -101,7 +101,7 @@ def test_classes_that_a_draw_has_not_are_left_out_of_its_mean(tmp_path: Path) ->
         {"id": k + 1, "image_id": k, "category_id": k + 1, "bbox": b, "area": 400.0, "iscrowd": 0}
         for k, b in enumerate(([5, 5, 20, 20], [50, 50, 20, 20]))
     ]
-    found = [{"image_id": 0, "category_id": 1, "bbox": [5, 5, 20, 20], "score": 0.5}]
+    found = np.array([[0, 5, 5, 20, 20, 0.5, 1]])
     matches = stored(truth, found, tmp_path)
     times = np.array([[1, 1], [2, 0], [0, 2]], np.int32)
     assert mean_ap_of(matches, times) == pytest.approx([0.5, 1.0, 0.0])
@@ -110,10 +110,8 @@ def test_classes_that_a_draw_has_not_are_left_out_of_its_mean(tmp_path: Path) ->
 def test_the_interval_by_brute_force(tmp_path: Path) -> None:
     """The same draws, each one a data set that pycocotools evaluates."""
     truth, results = world(5)
-    worse = [
-        {**r, "bbox": [r["bbox"][0] + 5, *r["bbox"][1:]]} if n % 2 else r
-        for n, r in enumerate(results)
-    ]
+    worse = results.copy()
+    worse[1::2, 1] += 5
     one, two = (stored(truth, r, tmp_path) for r in (results, worse))
     found = paired(one, two, draws=40, level=0.1, seed=7)
     rng = np.random.default_rng(7)

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,15 +18,23 @@ from detcore.data.coco import CocoSplit, open_split
 from detcore.data.loader import eval_batches
 from detcore.data.shapes import ensure_shapes
 from detcore.evaluate import (
+    Backend,
+    check_backend,
     coco_metrics,
     coco_scores,
+    entries,
     matches_of,
-    to_coco_results,
+    results_of,
     write_matches,
     write_results,
 )
 from detcore.result import METRICS
 from tests.detcore.data.builders import SHARED, box, coco, folder, record, write_split
+
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+NONE = np.empty((0, 7))
+
+both = pytest.mark.parametrize("backend", BACKENDS)
 
 ORACLE = """
 import json, sys
@@ -45,7 +54,7 @@ def oracle(annotations: Path, results: Path, out: Path) -> dict[str, float]:
     return dict(zip(METRICS, json.loads(out.read_text()), strict=True))
 
 
-def perfect(split: CocoSplit, data: Data) -> list[dict]:
+def perfect(split: CocoSplit, data: Data) -> np.ndarray:
     """The ground truth of every evaluation batch, handed back as detections of score 1."""
     results = []
     for batch in eval_batches(split, data, batch=3, rank=0, world=1, workers=0):
@@ -53,13 +62,13 @@ def perfect(split: CocoSplit, data: Data) -> list[dict]:
         for boxes, labels in zip(batch.boxes, batch.labels, strict=True):
             real = labels >= 0
             found.append((boxes[real], torch.ones(int(real.sum())), labels[real]))
-        results += to_coco_results(
-            found, batch.image_ids, batch.scales, batch.sizes, split.category_ids
+        results.append(
+            results_of(found, batch.image_ids, batch.scales, batch.sizes, split.category_ids)
         )
-    return results
+    return np.concatenate(results)
 
 
-def random_results(split: CocoSplit, seed: int = 0) -> list[dict]:
+def random_results(split: CocoSplit, seed: int = 0) -> np.ndarray:
     """True boxes shaken, some with a wrong class, and noise: all metrics end between 0 and 1."""
     rng = np.random.default_rng(seed)
     results = []
@@ -73,15 +82,9 @@ def random_results(split: CocoSplit, seed: int = 0) -> list[dict]:
             label = rng.integers(len(split.category_ids))
             if labels.size and rng.random() < 0.7:
                 label = rng.choice(labels)
-            results.append(
-                {
-                    "image_id": image_id,
-                    "category_id": split.category_ids[label],
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "score": float(rng.random()),
-                }
-            )
-    return results
+            category = split.category_ids[label]
+            results.append([image_id, x1, y1, x2 - x1, y2 - y1, rng.random(), category])
+    return np.array(results)
 
 
 @pytest.fixture(scope="module")
@@ -110,18 +113,19 @@ def test_perfect_detections_on_coco_with_gaps_crowd_and_empty_images() -> None:
     data = real("coco_mini_small")
     split = open_split(data, "val")
     results = perfect(split, data)
-    assert max(r["category_id"] for r in results) > 80  # ids go to 90, classes to 79
+    assert results[:, 6].max() > 80  # ids go to 90, classes to 79
     assert coco_metrics(split, results)["mAP"] == pytest.approx(1.0, abs=1e-9)
 
 
+@both
 @pytest.mark.parametrize("name", ["shapes", "bccd", "coco_mini_small"])
 def test_equal_to_pycocotools_on_the_dumped_file(
-    name: str, shapes: Data, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    name: str, backend: Backend, shapes: Data, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     split = open_split(shapes if name == "shapes" else real(name), "val")
     results = random_results(split)
     write_results(tmp_path / "detections.json", results)
-    metrics = coco_metrics(split, results)
+    metrics = coco_metrics(split, results, backend=backend)
     assert capfd.readouterr().out == ""
     expected = oracle(split.annotation_file, tmp_path / "detections.json", tmp_path / "stats.json")
     assert metrics == expected  # every digit
@@ -147,7 +151,7 @@ def test_average_precision_by_hand() -> None:
         ([100, 0, 50, 50], 0.7),
         ([200, 0, 50, 32], 0.6),
     ]
-    results = [{"image_id": 1, "category_id": 1, "bbox": b, "score": score} for b, score in found]
+    results = np.array([[1, *b, score, 1] for b, score in found])
     low, high = (26 + 50 * 0.75) / 101, (26 + 25 * 2 / 3) / 101
     metrics = coco_metrics(truth, results)
     assert metrics["AP50"] == pytest.approx(low)
@@ -164,14 +168,14 @@ def test_a_detection_in_a_crowd_region_is_neither_hit_nor_miss() -> None:
         [record(1, (640, 480))],
         [box(1, 1, 1, [0, 0, 50, 50]), box(2, 1, 1, [100, 100, 300, 300], iscrowd=1)],
     )
-    inside = {"image_id": 1, "category_id": 1, "bbox": [150, 150, 40, 40], "score": 0.9}
-    hit = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.5}
-    assert coco_metrics(truth, [inside, hit])["mAP"] == pytest.approx(1)
+    inside, hit = [1, 150, 150, 40, 40, 0.9, 1], [1, 0, 0, 50, 50, 0.5, 1]
+    assert coco_metrics(truth, np.array([inside, hit]))["mAP"] == pytest.approx(1)
     truth["annotations"][1]["iscrowd"] = 0
-    assert coco_metrics(truth, [inside, hit])["mAP"] < 0.5
+    assert coco_metrics(truth, np.array([inside, hit]))["mAP"] < 0.5
 
 
-def test_ap_by_class_and_what_was_matched() -> None:
+@both
+def test_ap_by_class_and_what_was_matched(backend: Backend) -> None:
     """Two images. Class `cat` (id 3) has a box in each; by falling score: a hit at IoU 1, one at
     IoU 0.64 (thresholds .5 .55 .6), a detection of nothing. `dog` (id 7) has one box and a crowd;
     of its detections the first is in the crowd and does not count, the second hits. `owl` (id 9)
@@ -186,18 +190,17 @@ def test_ap_by_class_and_what_was_matched() -> None:
         ],
     )
     truth["categories"] = [{"id": i, "name": n} for i, n in ((3, "cat"), (7, "dog"), (9, "owl"))]
-    results = [
-        {"image_id": i, "category_id": c, "bbox": b, "score": s}
-        for i, c, b, s in (
-            (2, 7, [350, 150, 40, 40], 0.9),
-            (2, 7, [200, 200, 50, 50], 0.5),
-            (1, 3, [400, 400, 9, 9], 0.25),
-            (2, 3, [0, 0, 50, 50], 0.75),
-            (1, 3, [0, 0, 50, 32], 0.5),
-            (1, 9, [0, 0, 50, 32], 0.5),
-        )
-    ]
-    scores = coco_scores(truth, results)
+    results = np.array(
+        [
+            [2, 350, 150, 40, 40, 0.9, 7],
+            [2, 200, 200, 50, 50, 0.5, 7],
+            [1, 400, 400, 9, 9, 0.25, 3],
+            [2, 0, 0, 50, 50, 0.75, 3],
+            [1, 0, 0, 50, 32, 0.5, 3],
+            [1, 0, 0, 50, 32, 0.5, 9],
+        ]
+    )
+    scores = coco_scores(truth, results, backend=backend)
     cat = (3 * 1 + 7 * 51 / 101) / 10
     assert scores.class_AP == pytest.approx({"cat": cat, "dog": 1.0})
     assert scores.metrics["mAP"] == pytest.approx((cat + 1) / 2)
@@ -214,7 +217,7 @@ def test_ap_by_class_and_what_was_matched() -> None:
         "ignored": [0, 0, 0, every, 0, 0],
     }
     truth["categories"][1]["name"] = "cat"
-    assert coco_scores(truth, results).class_AP == {}  # whose would it be?
+    assert coco_scores(truth, results, backend=backend).class_AP == {}  # whose would it be?
 
 
 def test_what_was_matched_is_a_small_file(shapes: Data, tmp_path: Path) -> None:
@@ -232,23 +235,58 @@ def test_what_was_matched_is_a_small_file(shapes: Data, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["detections.json", "matches.npz"]
 
 
-def test_no_results_are_zeros_where_there_was_something_to_find() -> None:
+@both
+def test_no_results_are_zeros_where_there_was_something_to_find(backend: Backend) -> None:
     truth = coco([record(1, (640, 480))], [box(1, 1, 1, [0, 0, 50, 50])])
-    metrics = coco_metrics(truth, [])
+    metrics = coco_metrics(truth, NONE, backend=backend)
     assert metrics["mAP"] == metrics["AR100"] == metrics["AP_medium"] == 0
     assert metrics["AP_small"] == metrics["AR_large"] == -1
-    empty = coco_metrics(coco([record(1)], []), [])
+    empty = coco_metrics(coco([record(1)], []), NONE, backend=backend)
     assert set(empty.values()) == {-1}
-    nothing = matches_of(coco_scores(coco([record(1)], []), []).run)
+    nothing = matches_of(coco_scores(coco([record(1)], []), NONE, backend=backend).run)
     assert (nothing["image"].size, nothing["truths"].sum()) == (0, 0)
+
+
+@both
+def test_many_random_detections_score_alike(backend: Backend) -> None:
+    """Equal scores, crowds, empty images, classes without boxes, more than 100 detections."""
+    random = np.random.default_rng(1)
+    images = [record(i, (640, 480)) for i in range(1, 31)]
+    boxes, rows = [], []
+    for i in range(1, 28):
+        for _ in range(random.integers(0, 9)):
+            corner, size = random.uniform(0, 400, 2), random.uniform(4, 200, 2)
+            label, crowd = int(random.integers(1, 5)), int(random.random() < 0.1)
+            bbox = [*corner.tolist(), *size.tolist()]
+            area = float(size.prod() * random.uniform(0.3, 1))
+            boxes.append(box(len(boxes) + 1, i, label, bbox, area=area, iscrowd=crowd))
+            shaken = np.abs(np.array(bbox) + random.normal(0, 8, (4, 4)))
+            rows += [[i, *b, round(random.random(), 1), label] for b in shaken]
+        for _ in range(160 if i == 5 else 10):
+            noise = [*random.uniform(0, 400, 2), *random.uniform(4, 200, 2)]
+            rows.append([i, *noise, round(random.random(), 1), int(random.integers(1, 6))])
+    truth, results = coco(images, boxes, (1, 2, 3, 4, 5)), np.array(rows)
+    expected, found = coco_scores(truth, results), coco_scores(truth, results, backend=backend)
+    assert found.metrics == expected.metrics  # every digit
+    assert found.class_AP == expected.class_AP
+    ours, theirs = matches_of(found.run), matches_of(expected.run)
+    assert {n: a.tolist() for n, a in ours.items()} == {n: a.tolist() for n, a in theirs.items()}
+    assert len(found.class_AP) == 4
+
+
+def test_a_backend_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_backend("pycocotools")
+    check_backend("hotcoco")
+    monkeypatch.setitem(sys.modules, "hotcoco", None)
+    with pytest.raises(ValueError, match=r"pip install 'detection-ablation\[fast\]'"):
+        check_backend("hotcoco")
 
 
 def test_files_without_area_and_crowd_flags_are_evaluated(tmp_path: Path) -> None:
     bare = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50]}
-    found = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.5}
-    metrics = coco_metrics(coco([record(1, (64, 64))], [bare]), [found])
+    found = np.array([[1, 0, 0, 50, 50, 0.5, 1]])
+    metrics = coco_metrics(coco([record(1, (64, 64))], [bare]), found)
     assert metrics["mAP"] == metrics["AP_medium"] == pytest.approx(1)
-    assert found == {"image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.5}
 
 
 def test_skipped_images_are_no_missed_objects(tmp_path: Path) -> None:
@@ -270,19 +308,20 @@ def test_boxes_return_to_original_pixels_clipped_and_with_their_category_ids() -
         torch.tensor([1, 0, 0]),
     )
     nothing = (torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
-    results = to_coco_results(
+    results = results_of(
         [nothing, found],
         torch.tensor([3, 7]),
         torch.tensor([[1.0, 1.0], [0.5, 0.8]]),
         torch.tensor([[64, 64], [100, 80]]),
         (4, 90),
     )
-    assert [(r["image_id"], r["category_id"], r["score"]) for r in results] == [
-        (7, 90, 0.75),
-        (7, 4, 0.5),
-    ]
-    assert results[0]["bbox"] == pytest.approx([10, 20, 40, 100])
-    assert results[1]["bbox"] == [0, 0, 100, 200]
+    ids, bbox, scores, categories = results[:, 0], results[:, 1:5], results[:, 5], results[:, 6]
+    assert (ids.tolist(), scores.tolist()) == ([7, 7], [0.75, 0.5])
+    assert categories.tolist() == [90, 4]
+    assert bbox[0] == pytest.approx([10, 20, 40, 100])
+    assert bbox[1].tolist() == [0, 0, 100, 200]
+    first = {"image_id": 7, "category_id": 90, "bbox": bbox[0].tolist(), "score": 0.75}
+    assert entries(results)[0] == first
 
 
 # ---------------------------------------------------------------- the report's protocol
@@ -318,16 +357,18 @@ def test_the_report_s_protocol_equals_pycocotools_on_files_rewritten_by_hand(
         entry["iscrowd"], entry["area"] = 0, entry["bbox"][2] * entry["bbox"][3]
     files = tmp_path / "truth.json", tmp_path / "found.json"
     files[0].write_text(json.dumps(coco(images[:3], truth, (3, 7))))
-    files[1].write_text(json.dumps([scaled(r) for r in results if r["image_id"] != 12]))
+    files[1].write_text(json.dumps([scaled(r) for r in entries(results) if r["image_id"] != 12]))
     expected = oracle(*files, tmp_path / "out.json")
-    assert coco_metrics(split, results, scales) == pytest.approx(expected, abs=1e-12)
+    for backend in BACKENDS:
+        found = coco_metrics(split, results, scales, backend)
+        assert found == pytest.approx(expected, abs=1e-12)
     assert coco_metrics(split, results) != pytest.approx(expected, abs=1e-3)
 
 
 def test_the_report_s_protocol_moves_objects_to_larger_bins(tmp_path: Path) -> None:
     """A 30 x 30 object in a 480 px image is small; at short side 576 it is 36 x 36, medium."""
     content = coco([record(1, (640, 480))], [box(1, 1, 1, [10, 10, 30, 30])])
-    found = [{"image_id": 1, "category_id": 1, "bbox": [10, 10, 30, 30], "score": 0.9}]
+    found = np.array([[1, 10, 10, 30, 30, 0.9, 1]])
     official = coco_metrics(content, found)
     as_report = coco_metrics(content, found, {1: (1.2, 1.2)})
     assert (official["AP_small"], official["AP_medium"]) == (pytest.approx(1), -1)

@@ -139,6 +139,9 @@ class Runtime:
     log_every: int = 10  # optimiser steps between reported points
     checkpoint_every: int = 1000  # optimiser steps; also the last one; 0 writes none
     threads: int = 0  # CPU threads of a rank; 0 leaves torch's own choice
+    # what computes the COCO metrics: the definition, or the same numbers many times sooner (needs
+    # pip install 'detection-ablation[fast]')
+    coco_eval: Literal["pycocotools", "hotcoco"] = "pycocotools"
 
     def __post_init__(self) -> None:
         require(
