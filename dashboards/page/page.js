@@ -27,7 +27,11 @@ const SECTIONS = [
   ["provenance", "Provenance", drawProvenance],
 ];
 
-function drawSweep(found) {
+// What there is to read first; a large sweep's other sections take longer than these.
+const FIRST = ["conclusions", "table"];
+const ALL = SECTIONS.map(([id]) => id);
+
+function drawSweep(found, ids = ALL) {
   const later = doc && !Object.keys(found.curves).length ? doc : found;
   doc = { ...found, curves: later.curves, equal_images: later.equal_images };
   if (!doc.metrics.some((metric) => metric.name === state.metric)) state.metric = doc.target.name;
@@ -49,7 +53,7 @@ function drawSweep(found) {
     addEventListener("afterprint", () => printed(false));
   }
   keepingFocus(() => {
-    drawOnly(...SECTIONS.map(([id]) => id));
+    drawOnly(...ids);
     view.shown = shownKeys();
     document.getElementById("head").replaceChildren(...header()); // with links to what there is
   });
@@ -139,7 +143,7 @@ function openDetails(wanted) {
 function printed(now) {
   if (now) view.unprinted = openDetails();
   state.printing = now;
-  drawOnly(...SECTIONS.map(([id]) => id));
+  drawOnly(...ALL);
   if (now) for (const node of document.querySelectorAll("details")) node.open = true;
   else openDetails(view.unprinted);
 }

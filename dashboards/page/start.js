@@ -61,9 +61,28 @@ function sweepName(row) {
 }
 
 const given = JSON.parse(document.getElementById("data").textContent);
-const drawPage =
-  given.page === "sweep" ? drawSweep : (found) => keepingFocus(() => drawList(found));
-drawPage(given.document);
-if (given.page === "sweep") arrive();
-if (given.live) live(given.live, drawPage);
-document.documentElement.dataset.ready = "yes";
+if (given.page === "sweep") {
+  drawSweep(given.document, FIRST);
+  painted(() => {
+    drawSweep(
+      given.document,
+      ALL.filter((id) => !FIRST.includes(id)),
+    );
+    arrive();
+    started(drawSweep);
+  });
+} else {
+  drawList(given.document);
+  started((found) => keepingFocus(() => drawList(found)));
+}
+
+function started(draw) {
+  if (given.live) live(given.live, draw);
+  document.documentElement.dataset.ready = "yes";
+}
+
+// When what is drawn can be seen, or at once where nobody looks.
+function painted(then) {
+  if (document.hidden) then();
+  else requestAnimationFrame(() => setTimeout(then));
+}
