@@ -32,6 +32,6 @@ def cell_note(
         links.append(f"[Beside the other cells]({page})")
     links.append(f"[The sweep](#/experiments/{experiment}/runs/{sweep_run})")
     if url := ray_tags.get("ray.url"):
-        until = "" if ray_tags.get("ray.stays") == "true" else " (until the sweep ends)"
-        links.append(f"[Ray's dashboard]({url}){until}")
+        until = "" if ray_tags.get("ray.stays") == "true" else " until the sweep ends"
+        links.append(f"[Ray's dashboard]({url}) (under Tasks History{until})")
     return f"{' · '.join(links)}\n\nWhy it ended as it did: `python -m orchestrator.why {cell}`"

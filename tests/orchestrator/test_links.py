@@ -36,5 +36,5 @@ def test_a_note_leads_from_mlflow_to_the_other_pages(monkeypatch: pytest.MonkeyP
     assert cell_note("norms & more/2", "7", "5e", "c0ffee", tags).startswith(
         "[Beside the other cells](http://localhost:8321/sweep/norms%20%26%20more%2F2?variant=5e#cell-c0ffee)"
         " · [The sweep](#/experiments/7/runs/5e)"
-        " · [Ray's dashboard](http://localhost:8265/#/actors/first)\n"
+        " · [Ray's dashboard](http://localhost:8265/#/actors/first) (under Tasks History)\n"
     )
