@@ -24,6 +24,9 @@ class ConfigError(ValueError):
         self.problem = problem
         super().__init__(f"{'.'.join(path)}: {problem}" if path else problem)
 
+    def __reduce__(self) -> tuple[Any, ...]:  # crosses processes as what it was made of
+        return type(self), (self.path, self.problem)
+
 
 def nearest(word: str, choices: list[str]) -> str:
     """'did you mean ...? ' for a close match, and all the choices; for the end of an error

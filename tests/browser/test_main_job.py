@@ -1,5 +1,5 @@
-"""The README's sweep, trained as it is and recorded on a real MLflow server; its report is written in
-every format, and the page that the sweep left in MLflow is worked in a real browser there."""
+"""The README's sweep, trained as it is and recorded on a real MLflow server; its report is written
+in every format, and the page that the sweep left in MLflow is worked in a real browser there."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import pytest
 
 from detcore.config.schema import Monitor, ProgressCheck
 from detcore.convergence import ConvergenceMonitor
+from tests.benchmarks import judging
 
 
 def monitor(**settings) -> ConvergenceMonitor:
@@ -105,3 +106,34 @@ def test_restored_state_gives_the_same_verdicts():
     got += [second.observe(s, v, 1.0) for s, v in enumerate(losses[13:], start=13)]
     assert got == expected
     assert any(got)
+
+
+def test_of_the_recorded_runs_none_that_learned_is_stopped_and_each_that_exploded_is():
+    """36 real runs that nobody judged (tests/benchmarks/record_curves.py). An exploded one is judged
+    within a window and the patience of the step from which it was lost, most within 5 % of the
+    steps."""
+    config = Monitor()
+    learned, delays = 0, []
+    for run in judging.curves():
+        told = judging.judged(run, config)
+        if run["mAP"] is not None and run["mAP"] >= config.min_map:
+            learned += 1
+            assert told is None, run["name"]
+        elif (at := judging.lost(run)) is not None:
+            assert told is not None, run["name"]
+            assert told - at <= config.window + config.explode_patience, run["name"]
+            delays.append((told - at) / run["steps"])
+    assert (learned, len(delays)) == (18, 8)
+    assert sum(delay <= 0.05 for delay in delays) >= 6  # two of BN at 80 times the rate are later
+
+
+def test_when_a_run_was_lost_is_told_by_its_future():
+    def run(losses, steps=100):
+        return {"loss": losses, "grad_norm": [1.0] * len(losses), "steps": steps}
+
+    assert judging.lost(run([2.0] * 100)) is None
+    assert judging.lost(run([2.0] * 60 + [50.0] * 20 + [2.0] * 20)) is None  # it came back
+    assert judging.lost(run([2.0] * 95 + [50.0] * 5)) is None  # a bad end is shorter than 20 steps
+    assert judging.lost(run([2.0] * 30 + [math.nan])) == 30
+    # of the 20 losses from step 50 on, 10 are 2 and 10 are 50: their median is 26, above 2 * 2
+    assert judging.lost(run([2.0] * 60 + [50.0] * 40)) == 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -83,3 +84,9 @@ def test_half_of_a_centernets_channels_are_not_none() -> None:
 def test_null_is_named_among_the_choices_where_it_is_one(data: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         from_dict(schema.Config, data)
+
+
+def test_a_mistake_in_a_config_crosses_processes_whole():
+    told = pickle.loads(pickle.dumps(ConfigError(("optim", "lr"), "must be above 0")))
+    assert (told.path, told.problem) == (("optim", "lr"), "must be above 0")
+    assert str(told) == "optim.lr: must be above 0"
