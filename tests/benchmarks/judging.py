@@ -6,8 +6,8 @@ run was lost is told by its future alone: the first step from which the median o
 is above twice what the loss was before training (the mean of the first five) and stays there to the
 end; or the first number that is not finite, whichever is earlier. The monitor sees the past alone.
 
-Not every failed run is lost so: one whose loss stays where it began learns nothing, and only its mAP
-tells (`monitor.progress` in the sweep, or the end).
+Not every failed run is lost so: one whose loss stays where it began learns nothing, and only its
+mAP tells (`monitor.progress` in the sweep, or the end).
 
     python -m tests.benchmarks judging
 """
@@ -87,21 +87,19 @@ def main() -> None:
     worst, late = max(delays), sum(d > 0.05 for d in delays)
     print(f"\n{learned} runs learned, {false_stops} of them stopped")
     print(
-        f"{len(delays)} runs were lost, at {min(onset):.1%} to {max(onset):.1%} of the steps: judged "
-        f"after a median of {statistics.median(delays):.2%} of the planned steps, at most "
+        f"{len(delays)} runs were lost, at {min(onset):.1%} to {max(onset):.1%} of the steps: "
+        f"judged after a median of {statistics.median(delays):.2%} of the planned steps, at most "
         f"{worst:.2%}; {late} later than 5 %"
     )
     print(f"{stalled} runs learned nothing and did not explode: known by their mAP alone")
     steps = round(worst * STEPS)
-    print(
-        f"the latest was judged {steps} steps late: {steps / SCHEDULE:.2%} of the report's schedule"
-    )
+    print(f"the latest was judged {steps} steps late: {steps / SCHEDULE:.2%} of a 1x schedule")
     hours = {row: gpus * hours for row, (gpus, hours) in UNCONVERGED.items()}
     total = sum(hours.values())
     saved = {}
     for when, at in (
-        ("as_early", statistics.median(onset)),
-        ("as_late", max(onset)),
+        ("median", statistics.median(onset)),
+        ("latest", max(onset)),
         ("half", 0.5),
     ):
         saved[when] = total * (1 - at - worst)

@@ -1,9 +1,9 @@
 """Trains small runs that fail and small runs that converge, unjudged, and keeps what the monitor
 reads of each: loss and gradient norm of every step, and the mAP at the end.
 
-The data are in tests/benchmarks/curves/curves.json; `judging` replays them. The runs fail as real
-ones do: a learning rate far too large, without clipping or with it, a momentum near 1, two images to
-a batch of BN. Those that converge include ones near the edge.
+The data are in tests/benchmarks/curves/curves.json; `judging` replays them. The runs fail as
+real ones do: a learning rate far too large, without clipping or with it, a momentum near 1, two
+images to a batch of BN. Those that converge include ones near the edge.
 """
 
 from __future__ import annotations

@@ -109,9 +109,9 @@ def test_restored_state_gives_the_same_verdicts():
 
 
 def test_of_the_recorded_runs_none_that_learned_is_stopped_and_each_that_exploded_is():
-    """36 real runs that nobody judged (tests/benchmarks/record_curves.py). An exploded one is judged
-    within a window and the patience of the step from which it was lost, most within 5 % of the
-    steps."""
+    """36 real runs that nobody judged (tests/benchmarks/record_curves.py). An exploded one is
+    judged within a window and the patience of the step from which it was lost, most within 5 % of
+    the steps."""
     config = Monitor()
     learned, delays = 0, []
     for run in judging.curves():
