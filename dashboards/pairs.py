@@ -162,29 +162,30 @@ def others(axis: Axis) -> Iterator[str]:
 
 def pairs_of(study: Study, axis: Axis, level: str) -> list[Pair]:
     """All arms with `level`, each with the arm that has the axis' baseline level instead."""
-    arms = {frozenset(arm.levels.items()): arm for arm in study.arms}
     found = []
     for arm in study.arms:
         if arm.levels.get(axis.name) == level:
-            other = arms.get(_turned(arm, {axis.name: str(against(axis))}))
+            other = study.by_levels.get(_turned(arm, {axis.name: str(against(axis))}))
             if other is not None:
                 found.append(Pair(arm.key, other.key, _context(arm, axis.name), 0))
     return found
 
 
 def fours_of(study: Study, one: Axis, level: str, two: Axis, at: str) -> list[Four]:
-    arms = {frozenset(arm.levels.items()): arm.key for arm in study.arms}
     first, second = str(against(one)), str(against(two))
-    found = []
+    by_levels, found = study.by_levels, []
     for arm in study.arms:
         if arm.levels.get(one.name) == level and arm.levels.get(two.name) == at:
-            keys = [
-                [arms.get(_turned(arm, {one.name: i, two.name: j}), "") for j in (second, at)]
+            (a, b), (c, d) = [
+                [
+                    study.by_levels.get(_turned(arm, {one.name: i, two.name: j}))
+                    for j in (second, at)
+                ]
                 for i in (first, level)
             ]
-            (a, b), (c, d) = keys
             if a and b and c and d:
-                found.append(Four(((a, b), (c, d)), _context(arm, one.name, two.name)))
+                keys = ((a.key, b.key), (c.key, d.key))
+                found.append(Four(keys, _context(arm, one.name, two.name)))
     return found
 
 

@@ -165,6 +165,11 @@ class Study:
         return self._by_key[key]
 
     @cached_property
+    def by_levels(self) -> dict[frozenset[tuple[str, str]], Arm]:
+        """The arms, each by its levels."""
+        return {frozenset(arm.levels.items()): arm for arm in self.arms}
+
+    @cached_property
     def _by_key(self) -> dict[str, Arm]:
         return {arm.key: arm for arm in self.arms}
 

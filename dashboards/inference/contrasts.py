@@ -80,7 +80,12 @@ def contrasts(
     told = [one for one in asked if one.weights]
     if not told:
         return tuple(_untold(one, cells) for one in asked)
-    weights = np.array([[one.weights.get(arm, 0.0) for arm in arms] for one in told])
+    column = {arm: i for i, arm in enumerate(arms)}
+    weights = np.zeros((len(told), len(arms)))
+    for row, one in zip(weights, told, strict=True):
+        for arm, weight in one.weights.items():
+            if arm in column:
+                row[column[arm]] = weight
     found = fit(values.reshape(len(arms), len(seeds)), weights)
     spreads = spread(found, variances)
     loads = (0.0,) if single else _loads(found.layout, len(asked))

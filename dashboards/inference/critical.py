@@ -36,9 +36,12 @@ def loadings(correlation: Array) -> tuple[float, ...]:
     if np.allclose(off, np.outer(found, found) * (1 - np.eye(k)), atol=1e-9):
         return tuple(found.round(3))
     for _ in range(100):
+        before = found.copy()
         for i in range(k):
             others = (found**2).sum() - found[i] ** 2
             found[i] = np.clip(off[i] @ found / others if others > 0 else 0.0, 0.0, 0.999)
+        if np.abs(found - before).max() < 1e-9:
+            break
     return tuple(found.round(3))
 
 

@@ -3,6 +3,10 @@
 With every cell there, an arm's difference to the baseline is the mean of its differences seed by
 seed. With cells missing, least squares still compares like with like: a seed that only some arms
 have does not count as theirs being better (Searle, Linear Models, ch. 7).
+
+Arms are many and seeds are few, so the arms are eliminated first: what is left are the equations of
+the seeds alone, M beta = B'y, where a row of B is a cell's seed less the mean of its arm's seeds,
+and M = B'B. Nothing is ever solved that is larger than seeds x seeds.
 """
 
 from __future__ import annotations
@@ -12,33 +16,85 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from dashboards.inference.critical import Array, loadings
+
+TINY = 1e-10  # of the largest eigenvalue: what is smaller is 0 and rounding
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What follows from which cells have a value alone. N cells, A arms (0 is the baseline), K
+    """What follows from which cells have a value alone. A arms (0 is the baseline), S seeds, K
     comparisons: of the arms in `tested` with the baseline, or the contrasts of arms that were asked
     for, in that order."""
 
     df: int  # of the noise
-    residual: Array  # N x N: what is left of the values when arms and seeds are taken out
     own_df: Array  # A: the part of each arm in `df`
     tested: tuple[int, ...]  # arms with two seeds or more in common with the baseline
-    weights: Array  # K x N: comparisons as sums over cells
+    contrasts: Array  # K x A: weights of arms
+    present: NDArray[np.bool_]  # A x S
+    inverse: Array  # S x S: of the seeds' equations
+
+    @cached_property
+    def cells(self) -> Array:
+        """A: how many of each arm there are; 1 for none, which nothing is divided by."""
+        found: Array = np.maximum(self.present.sum(1), 1).astype(np.float64)
+        return found
+
+    @cached_property
+    def mixes(self) -> Array:
+        """A x S: the part of each seed in an arm's mean."""
+        found: Array = self.present / self.cells[:, None]
+        return found
+
+    @cached_property
+    def _tilts(self) -> Array:
+        """K x S: how much of each seed a difference of plain means has too much."""
+        found: Array = self.contrasts @ self.mixes
+        return found
+
+    @cached_property
+    def share(self) -> Array:
+        """K x A: a difference's variance is the sum of share times an arm's variance; it is the sum
+        of the squares of the weights that the arm's cells have in it."""
+        pulls = self._tilts @ self.inverse
+        present = self.present.T.astype(float)
+        spread = pulls**2 @ present - (pulls @ present) ** 2 / self.cells
+        found: Array = self.contrasts**2 / self.cells + spread
+        return found
+
+    @cached_property
+    def scale(self) -> Array:
+        """K: a difference's variance as a multiple of the noise's."""
+        tilt = ((self._tilts @ self.inverse) * self._tilts).sum(1)
+        found: Array = (self.contrasts**2 / self.cells).sum(1) + tilt
+        return found
 
     @cached_property
     def correlation(self) -> Array:
         """K x K, of the comparisons."""
-        scale = np.sqrt((self.weights**2).sum(1))
-        found: Array = self.weights @ self.weights.T / np.outer(scale, scale)
+        few = sparse.csr_array(self.contrasts / self.cells)  # arms of one comparison
+        shared = few @ self.contrasts.T
+        shared += self._tilts @ self.inverse @ self._tilts.T
+        scale = np.sqrt(self.scale)
+        found: Array = shared / np.outer(scale, scale)
         return found
 
     @cached_property
     def loads(self) -> tuple[float, ...]:
         """K: of the correlations; see `critical`."""
-        return loadings(self.correlation) if len(self.weights) else ()
+        return loadings(self.correlation) if len(self.contrasts) else ()
+
+    def solve(self, values: Array) -> tuple[Array, Array]:
+        """K: the differences. A x S: what is left of `values` (0 where there are none) when arms
+        and seeds are taken out."""
+        means = values.sum(1) / self.cells
+        within = (values - means[:, None]) * self.present
+        seeds = self.inverse @ (within.sum(0))
+        rest = (within - (seeds - (self.mixes @ seeds)[:, None])) * self.present
+        difference: Array = self.contrasts @ means - self._tilts @ seeds
+        return difference, rest
 
 
 def layout(present: NDArray[np.bool_], contrasts: Array | None = None) -> Layout:
@@ -52,9 +108,7 @@ def layout(present: NDArray[np.bool_], contrasts: Array | None = None) -> Layout
 @lru_cache(128)
 def _layout(cells: bytes, shape: tuple[int, int], asked: bytes | None) -> Layout:
     present = np.frombuffer(cells, bool).reshape(shape)
-    arms, seeds = shape
-    model, inverse, residual = _solved(cells, shape)
-    own_df = np.bincount(np.nonzero(present)[0], np.diag(residual), minlength=arms).astype(float)
+    arms = len(present)
     tested: tuple[int, ...] = ()
     if asked is None:
         # two seeds in common connect an arm with the baseline: its difference can be estimated
@@ -62,23 +116,34 @@ def _layout(cells: bytes, shape: tuple[int, int], asked: bytes | None) -> Layout
         contrasts = np.eye(arms)[list(tested)] - np.eye(arms)[[0] * len(tested)]
     else:
         contrasts = np.frombuffer(asked, float).reshape(-1, arms)
-    weights = contrasts @ inverse[:arms]
-    wanted = np.hstack([contrasts, np.zeros((len(contrasts), seeds))])
-    if not np.allclose(weights @ model, wanted, atol=1e-8):
+    counts = present.sum(1)
+    mixes = present / np.maximum(counts, 1)[:, None]
+    matrix = np.diag(present.sum(0).astype(float)) - present.T.astype(float) @ mixes
+    inverse, rank = _inverse(matrix)
+    tilts = contrasts @ mixes
+    connected = np.allclose(tilts @ inverse @ matrix, tilts, atol=1e-8)
+    if not connected or np.abs(contrasts[:, counts == 0]).max(initial=0.0) > 0:
         raise ValueError("a contrast of arms that no seeds connect cannot be estimated")
-    return Layout(round(np.trace(residual)), residual, own_df, tested, weights)
+    # a cell's residual has the variance 1 - 1/n - b'M^-1 b of the noise's, summed over its arm
+    own_df = np.maximum(counts - 1, 0) - np.array(_spread(present, mixes, inverse))
+    df = int(present.sum() - (counts > 0).sum() - rank)
+    return Layout(df, own_df, tested, contrasts, present, inverse)
 
 
-@lru_cache(16)
-def _solved(cells: bytes, shape: tuple[int, int]) -> tuple[Array, Array, Array]:
-    """The model, N x (A + S), its pseudo-inverse, and what maps values to residuals."""
-    arm, seed = np.nonzero(np.frombuffer(cells, bool).reshape(shape))
-    arms, seeds = shape
-    model = np.zeros((len(arm), arms + seeds))
-    model[np.arange(len(arm)), arm] = 1
-    model[np.arange(len(arm)), arms + seed] = 1
-    inverse = np.linalg.pinv(model).astype(np.float64)
-    return model, inverse, np.eye(len(arm)) - model @ inverse
+def _spread(present: NDArray[np.bool_], mixes: Array, inverse: Array) -> Array:
+    """A: the sum over an arm's cells of b'M^-1 b."""
+    mean = ((mixes @ inverse) * mixes).sum(1) * present.sum(1)
+    found: Array = present @ np.diag(inverse) - mean
+    return found
+
+
+def _inverse(matrix: Array) -> tuple[Array, int]:
+    """The pseudo-inverse of a positive semi-definite matrix, and its rank."""
+    values, vectors = np.linalg.eigh(matrix)
+    large = values > TINY * max(values.max(initial=0.0), 1.0)
+    kept = vectors[:, large]
+    found: Array = (kept / values[large]) @ kept.T
+    return found, int(large.sum())
 
 
 @dataclass(frozen=True)
@@ -87,12 +152,11 @@ class Fit:
     difference: Array  # K
     variance: float  # of the noise, pooled over all arms; nan without degrees of freedom
     own_variance: Array  # A: of each arm's noise; nan where nothing tells it
-    share: Array  # K x A: a difference's variance is the sum of share times an arm's variance
 
     @property
     def error(self) -> Array:
         """K: the standard error of each difference when all arms vary alike."""
-        error: Array = np.sqrt(self.share.sum(1) * self.variance)
+        error: Array = np.sqrt(self.layout.scale * self.variance)
         return error
 
 
@@ -102,15 +166,13 @@ def fit(values: Array, contrasts: Array | None = None) -> Fit:
     present = ~np.isnan(values)
     lay = layout(present, contrasts)
     y = values[present]
-    arm = np.nonzero(present)[0]
-    rest = lay.residual @ (y - y.mean() if len(y) else y)
+    centre = y.mean() if len(y) else 0.0
+    difference, rest = lay.solve(np.where(present, values - centre, 0.0))
     # what is left by rounding is nothing: cells that do not vary at all say nothing of noise
     if len(y) and np.abs(rest).max() < 1e-9 * max(np.abs(y).max(), 1e-300):
         rest = np.zeros_like(rest)
-    arms = len(values)
-    squares = np.bincount(arm, rest**2, minlength=arms)
+    squares = (rest**2).sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         own = np.where(lay.own_df > 1e-9, squares / lay.own_df, np.nan)
     variance = float(squares.sum() / lay.df) if lay.df > 0 else float("nan")
-    share = np.array([np.bincount(arm, w**2, minlength=arms) for w in lay.weights])
-    return Fit(lay, lay.weights @ y, variance, own, share.reshape(len(lay.weights), arms))
+    return Fit(lay, difference, variance, own)

@@ -55,7 +55,7 @@ def _own_errors(found: Fit) -> tuple[Array, Array]:
     own_df = found.layout.own_df
     own = np.where(np.isnan(found.own_variance), 0.0, found.own_variance)
     moderated = (PRIOR * found.variance + own_df * own) / (PRIOR + own_df)
-    parts = found.share * moderated
+    parts = found.layout.share * moderated
     with np.errstate(divide="ignore", invalid="ignore"):
         dfs = parts.sum(1) ** 2 / (parts**2 / (PRIOR + own_df)).sum(1)
     # rounded down: a critical value is then computed once for nearly equal ones

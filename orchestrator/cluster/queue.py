@@ -10,6 +10,7 @@ its place.
 from __future__ import annotations
 
 import bisect
+import heapq
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -38,34 +39,39 @@ def shape_of(job: Job) -> Shape:
     return Shape(job["ranks"], job["cpus_per_worker"], job["gpus_per_worker"])
 
 
+Entry = tuple[tuple[float, ...], int, Job]
+"""Its rank, its place among equals, the cell."""
+
+
 class Queue:
-    """The cells that wait."""
+    """The cells that wait. Those of one shape are a list of their own: where the first does not
+    fit, none of the others is looked at, and a look takes no longer when more cells wait."""
 
     def __init__(self, limits: Limits = NO_LIMITS) -> None:
         self.limits = limits
-        self._waiting: list[tuple[tuple[float, ...], int, Job]] = []
+        self._waiting: dict[Shape, list[Entry]] = {}
         self._arrived: dict[str, int] = {}  # the place among equals, kept over further attempts
         self._seeds: dict[int, int] = {}
-        self._shapes: set[Shape] = set()  # of all cells that were ever added
         self._claim: tuple[str, frozenset[str]] = ("", frozenset())
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Also cells that are to be run again."""
         for job in jobs:
             self._seeds.setdefault(job["config"]["seed"], len(self._seeds))
             arrived = self._arrived.setdefault(job["id"], len(self._arrived))
-            self._shapes.add(shape_of(job))
-            bisect.insort(self._waiting, (self._rank(job), arrived, job), key=lambda w: w[:2])
+            entries = self._waiting.setdefault(shape_of(job), [])
+            bisect.insort(entries, (self._rank(job), arrived, job), key=_place)
 
     def waiting(self) -> list[Job]:
         """In the order in which they would start with room for all."""
-        return [job for _, _, job in self._waiting]
+        return [job for _, _, job in heapq.merge(*self._waiting.values(), key=_place)]
 
     def remove(self, id: str) -> None:
-        self._waiting = [w for w in self._waiting if w[2]["id"] != id]
+        for shape, entries in self._waiting.items():
+            self._waiting[shape] = [entry for entry in entries if entry[2]["id"] != id]
 
     def start(
         self, room: Room, running: Iterable[Job], may: Callable[[Job], bool] = lambda job: True
@@ -76,32 +82,33 @@ class Queue:
         cells = len(running)
         gpus = sum(job["ranks"] * job["gpus_per_worker"] for job in running)
         starts: list[Start] = []
-        claimed: frozenset[str] = frozenset()
-        hopeless: set[Shape] = set()  # what did not fit once does not fit now either
-        for entry in list(self._waiting):
-            job = entry[2]
-            shape = shape_of(job)
-            if shape in hopeless or not may(job):
-                continue
-            more = shape.workers * shape.gpus
-            within = (self.limits.cells is None or cells < self.limits.cells) and (
-                self.limits.gpus is None or gpus + more <= self.limits.gpus or not running
-            )
-            placement = room.place(shape, claimed) if within else None
-            if placement is not None:
+        claimed: frozenset[str] | None = None
+        firsts = [(_place(all[0]), 0, shape) for shape, all in self._waiting.items() if all]
+        heapq.heapify(firsts)
+        while firsts:
+            _, at, shape = heapq.heappop(firsts)
+            entries = self._waiting[shape]
+            job = entries[at][2]
+            if may(job):
+                more = shape.workers * shape.gpus
+                within = (self.limits.cells is None or cells < self.limits.cells) and (
+                    self.limits.gpus is None or gpus + more <= self.limits.gpus or not cells
+                )
+                if not within:
+                    break  # what comes after it would keep it waiting: there is one limit for all
+                placement = room.place(shape, claimed or ())
+                if placement is None:
+                    if claimed is None:
+                        claimed = self._claimed(job, shape, room)
+                    continue  # what did not fit once does not fit now either
                 room.take(shape, placement)
-                self._waiting.remove(entry)
+                del entries[at]
                 starts.append(Start(job, placement))
-                running.append(job)
                 cells, gpus = cells + 1, gpus + more
-                continue
-            if not within:
-                break  # what comes after it would keep it waiting: there is one limit for all
-            if not hopeless:
-                claimed = self._claimed(job, shape, room)
-            hopeless.add(shape)
-            if hopeless == self._shapes:
-                break  # thousands may wait, of a few shapes
+            else:
+                at += 1
+            if at < len(entries):
+                heapq.heappush(firsts, (_place(entries[at]), at, shape))
         return starts
 
     def _claimed(self, job: Job, shape: Shape, room: Room) -> frozenset[str]:
@@ -118,3 +125,7 @@ class Queue:
             -shape_of(job).size,
             -job["config"]["train"]["steps"],
         )
+
+
+def _place(entry: Entry) -> tuple[tuple[float, ...], int]:
+    return entry[:2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -235,6 +236,53 @@ def test_what_a_seed_does_to_all_arms_changes_nothing(
         assert a.variance == pytest.approx(b.variance, abs=1e-9)
 
 
+def dense(present: np.ndarray, contrasts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each contrast the weights of the cells, and what maps values to residuals, from the whole
+    model with a column for every arm and seed."""
+    arm, seed = np.nonzero(present)
+    arms, seeds = present.shape
+    model = np.zeros((len(arm), arms + seeds))
+    model[np.arange(len(arm)), arm] = model[np.arange(len(arm)), arms + seed] = 1
+    inverse = np.linalg.pinv(model, rcond=1e-9)
+    return contrasts @ inverse[:arms], np.eye(len(arm)) - model @ inverse
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_arms_eliminated_first_give_what_the_whole_model_gives(number: int) -> None:
+    random = np.random.default_rng(number)
+    arms, seeds = random.integers(2, 9), random.integers(2, 7)
+    present = random.random((arms, seeds)) > random.choice([0.0, 0.2, 0.5])
+    made = layout(present)
+    weights, residual = dense(present, made.contrasts)
+    arm = np.nonzero(present)[0]
+    values = np.where(present, random.standard_normal(present.shape), 0.0)
+    difference, rest = made.solve(values)
+    np.testing.assert_allclose(difference, weights @ values[present], atol=1e-9)
+    np.testing.assert_allclose(rest[present], residual @ values[present], atol=1e-9)
+    assert made.df == round(np.trace(residual))
+    own_df = np.bincount(arm, np.diag(residual), minlength=arms)
+    np.testing.assert_allclose(made.own_df, own_df, atol=1e-9)
+    share = np.zeros_like(made.share)
+    np.add.at(share, (slice(None), arm), weights**2)
+    np.testing.assert_allclose(made.share, share, atol=1e-9)
+    np.testing.assert_allclose(made.scale, (weights**2).sum(1), atol=1e-9)
+    if len(weights):
+        length = np.linalg.norm(weights, axis=1)
+        wanted = weights @ weights.T / np.outer(length, length)
+        np.testing.assert_allclose(made.correlation, wanted, atol=1e-9)
+
+
+def test_hundreds_of_arms_of_which_most_have_no_cells_yet() -> None:
+    """An arm's difference is that of its means: its seeds are the baseline's."""
+    values = np.random.default_rng(0).standard_normal((400, 3))
+    values[200:] = np.nan
+    found = fit(values)
+    assert found.layout.tested == tuple(range(1, 200))
+    np.testing.assert_allclose(found.difference, values[1:200].mean(1) - values[0].mean())
+    assert found.layout.df == 199 * 2
+
+
 def test_bartlett_against_scipy() -> None:
     random = np.random.default_rng(1)
     samples = [random.standard_normal(n) * s for n, s in ((5, 1), (8, 2), (4, 0.5))]
@@ -242,11 +290,10 @@ def test_bartlett_against_scipy() -> None:
     own = np.array([x.var(ddof=1) for x in samples])
     made = layout(np.ones((3, 2), bool))
     unblocked = Fit(
-        type(made)(int(df.sum()), made.residual, df, made.tested, made.weights),
+        replace(made, df=int(df.sum()), own_df=df),
         np.zeros(2),
         float((df * own).sum() / df.sum()),
         own,
-        np.zeros((2, 3)),
     )
     assert bartlett(unblocked) == pytest.approx(stats.bartlett(*samples).pvalue)
 
