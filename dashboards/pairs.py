@@ -177,10 +177,7 @@ def fours_of(study: Study, one: Axis, level: str, two: Axis, at: str) -> list[Fo
     for arm in study.arms:
         if arm.levels.get(one.name) == level and arm.levels.get(two.name) == at:
             (a, b), (c, d) = [
-                [
-                    study.by_levels.get(_turned(arm, {one.name: i, two.name: j}))
-                    for j in (second, at)
-                ]
+                [by_levels.get(_turned(arm, {one.name: i, two.name: j})) for j in (second, at)]
                 for i in (first, level)
             ]
             if a and b and c and d:

@@ -52,7 +52,8 @@ class Recorder:
 
     On leaving, cells that still run are closed as `cancelled`, and the sweep's own run gets the
     table of the whole sweep, also when `plan` is a part of it. `elsewhere` are open attempts of
-    other hosts by cell: one is closed when an attempt at its cell starts here. `stored` says, after
+    other hosts by cell: one is closed when an attempt at its cell starts here. With `began`, when
+    the command was given, it is said how long the first step was in coming. `stored` says, after
     leaving, whether MLflow has everything.
     """
 
@@ -64,11 +65,13 @@ class Recorder:
         arguments: str = "",
         elsewhere: Mapping[str, list[OpenAttempt]] | None = None,
         words: Mapping[str, str] | None = None,
+        began: float | None = None,
     ) -> None:
         self.ledger, self.plan, self.screen = ledger, plan, screen
         self.arguments = arguments
         self.elsewhere = dict(elsewhere or {})
         self.stored = True
+        self._began = began
         self.planned = {p.id: p for p in plan.cells}
         self.attempts: dict[str, _Attempt] = {}
         self.ended_cells: dict[str, _Ended] = {}
@@ -144,6 +147,9 @@ class Recorder:
         if attempt is None:
             return
         self.ledger.log_points(attempt.handle, [Point(**p) for p in points])
+        if self._began is not None:
+            waited, self._began = points[0]["time"] - self._began, None
+            self.message(f"first step {waited:.1f} s after the command")
         last = points[-1]
         self.progress.cell_progress(
             job["id"],

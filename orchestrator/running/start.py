@@ -29,6 +29,7 @@ from orchestrator.running.training import Ended, train
 from orchestrator.sweep.budget import Spending, budget_of
 from orchestrator.sweep.notify import event_of, notifying
 from orchestrator.tracking.ledger import Ledger
+from orchestrator.tracking.provenance import process_began
 
 MOST = 6  # conclusions on the terminal; the report has them all
 PATIENCE_S, EVERY_S = 600, 5  # with a ledger that is away between two stages
@@ -134,7 +135,15 @@ class _Start:
             self._check(all_ahead)
             for planned in chosen.anew:
                 start_over(plan.folder / planned.id)
-            recorder = Recorder(ledger, plan, self.screen, self.args.arguments, recovered.elsewhere)
+            began = None if self._recorder else process_began()  # told of the first stage
+            recorder = Recorder(
+                ledger,
+                plan,
+                self.screen,
+                self.args.arguments,
+                recovered.elsewhere,
+                began=began,
+            )
             self._recorder = recorder
             with recorder:
                 if not plan.todo:

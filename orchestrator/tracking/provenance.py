@@ -9,6 +9,7 @@ import platform
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -142,6 +143,16 @@ def owner_of(tags: dict[str, str]) -> str:
         return "elsewhere"
     started = _start_of(int(theirs["orchestrator.pid"]))
     return "alive" if started and started == theirs["orchestrator.started"] else "gone"
+
+
+def process_began() -> float | None:
+    """When this process started, in seconds since the epoch; None where the system does not say."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    since_boot = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot)
 
 
 def _start_of(pid: int) -> str | None:

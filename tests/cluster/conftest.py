@@ -240,6 +240,7 @@ def steps_of(folder: Path) -> list[int]:
 ALLOWED = [
     r"tiny",
     r"\d+ cells? \(\d+ arms?, \d+ seeds?\): \d+ settled before, \d+ to run; .*",
+    r"first step \d+\.\d s after the command",
     r"checked: each of \d+ arms takes effect",
     r"starting Ray \.\.\.",
     r"Ray dashboard: http://127\.0\.0\.1:\d+  \(asks for a token once: ray get-auth-token\)",

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,12 @@ def test_a_rank_on_a_gpu_names_it() -> None:
     assert tags["gpu.name"] == torch.cuda.get_device_properties(0).name
     assert tags["version.cuda"] == torch.version.cuda
     assert tags["version.driver"].split(".")[0].isdigit()
+
+
+def test_when_a_process_began_is_known_to_itself() -> None:
+    """Between the moments before it was started and after it had said so."""
+    code = "from orchestrator.tracking.provenance import process_began; print(process_began())"
+    before = time.time()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    tick = 0.02  # the system counts hundredths of a second
+    assert before - tick <= float(done.stdout) < time.time()

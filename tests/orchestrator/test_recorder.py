@@ -235,3 +235,15 @@ def test_results_that_came_while_mlflow_was_down_are_not_trained_again(
     # once and no more
     assert not store_unrecorded(ledger, plan, place.screen)
     assert len(place.runs(ledger)) == 2
+
+
+def test_it_is_said_once_how_long_the_first_step_was_in_coming(place: Place) -> None:
+    ledger, plan = place.start(only="norm == 'gn'")
+    began = time.time() - 100
+    points = [{"step": s, "time": began + 12.34 + s, "values": {"loss/total": 1.0}} for s in (0, 1)]
+    with place.recorder(ledger, plan, began=began) as recorder:
+        for planned in plan.cells:
+            recorder.started(plan.job(planned), dict(RAY))
+            recorder.points(plan.job(planned), points)
+    assert place.said().count("first step") == 1
+    assert "first step 12.3 s after the command" in place.said()
