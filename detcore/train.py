@@ -33,6 +33,7 @@ from detcore.curves import Curves, LateReader, Report
 from detcore.data.coco import CocoSplit
 from detcore.data.fingerprint import data_fingerprint
 from detcore.data.loader import train_batches
+from detcore.data.resized import open_resized
 from detcore.detectors import Detector
 from detcore.distributed import Gang, pick_device
 from detcore.evaluate import check_backend
@@ -80,7 +81,10 @@ def train(
     torch.set_num_threads(config.runtime.threads or THREADS)
     memory = PeakMemory(device)
     workdir.mkdir(parents=True, exist_ok=True)
-    train_split, val_split = open_splits(config.data)
+    train_split, val_split = (
+        replace(split, resized=open_resized(split, config.data, config.runtime.cache_gb))
+        for split in open_splits(config.data)
+    )
     detector = first_detector(config, train_split).to(device)
     on_gpu = device.type == "cuda"
     if on_gpu and config.runtime.channels_last:

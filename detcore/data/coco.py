@@ -10,7 +10,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from detcore.data.holdout import is_held_out
 from detcore.data.images import problem_of, read_image
 from detcore.data.outlines import Outlines, coco_rings, join_rings
 from detcore.data.shapes import ensure_shapes
+from detcore.data.transforms import Picture, scaled
+
+if TYPE_CHECKING:
+    from detcore.data.resized import ResizedImages
 
 CACHE_BYTES = 256 * 2**20
 """A split whose decoded images all fit in this many bytes is kept decoded in memory, once per
@@ -55,6 +59,7 @@ class CocoSplit:
     dropped_boxes: int = 0
     skipped_images: tuple[int, ...] = ()  # ids of images that cannot be read
     outlines: Outlines | None = None  # of all T boxes; only where the training needs them
+    resized: ResizedImages | None = None  # where images at their input size are kept
     _decoded: dict[int, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -88,6 +93,19 @@ class CocoSplit:
         if 3 * int(self.sizes.prod(axis=1).sum()) <= CACHE_BYTES:
             self._decoded[i] = pixels
         return pixels
+
+    def picture(self, i: int) -> Picture:
+        """Image i, decoded only where no resized one is at hand."""
+
+        def at(size: tuple[int, int]) -> np.ndarray:
+            if self.resized is None:
+                return scaled(self.image(i), size)
+            file = self.image_folder / str(self.file_names[i])
+            image_id = int(self.image_ids[i])
+            return self.resized.get(file, image_id, size, lambda: scaled(self.image(i), size))
+
+        height, width = self.sizes[i].tolist()
+        return Picture((height, width), lambda: self.image(i), at)
 
 
 def open_split(data: Data, split: SplitName) -> CocoSplit:

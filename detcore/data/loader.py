@@ -146,7 +146,7 @@ class TrainBatches(Dataset):
 
     def _view(self, i: int, rng: np.random.Generator) -> Sample:
         return train_sample(
-            self.split.image(i),
+            self.split.picture(i),
             *self.split.objects(i),
             int(self.split.image_ids[i]),
             self.data,
@@ -170,7 +170,7 @@ class EvalBatches(Dataset):
 
     def _sample(self, i: int) -> Sample:
         image_id = int(self.split.image_ids[i])
-        return eval_sample(self.split.image(i), *self.split.objects(i), image_id, self.data)
+        return eval_sample(self.split.picture(i), *self.split.objects(i), image_id, self.data)
 
 
 @dataclass(frozen=True)

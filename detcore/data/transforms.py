@@ -6,6 +6,7 @@ Resizing is Pillow's BILINEAR, whose support grows with the reduction (antialias
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +31,20 @@ class Sample:
     labels: np.ndarray  # M int64
     image_id: int
     scale: tuple[float, float]  # (y, x): input pixels per original pixel
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image whose pixels are made when they are asked for."""
+
+    size: tuple[int, int]  # height, width
+    whole: Callable[[], np.ndarray]
+    at: Callable[[tuple[int, int]], np.ndarray]  # at another size
+
+    @classmethod
+    def of(cls, pixels: np.ndarray) -> Picture:
+        height, width = pixels.shape[:2]
+        return cls((height, width), lambda: pixels, lambda size: scaled(pixels, size))
 
 
 def image_rng(seed: int, epoch: int, image_id: int) -> np.random.Generator:
@@ -60,16 +75,23 @@ def input_size(
     return new_height, new_width
 
 
+def scaled(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Pixels at `size` (height, width)."""
+    if size == pixels.shape[:2]:
+        return pixels
+    image = Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
 def resize(
-    pixels: np.ndarray, boxes: np.ndarray, size: tuple[int, int]
+    image: np.ndarray | Picture, boxes: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
     """Pixels and boxes at `size` (height, width), and the (y, x) factors actually applied, which
     differ by the rounding."""
-    height, width = pixels.shape[:2]
+    picture = _picture(image)
+    height, width = picture.size
     scale = (size[0] / height, size[1] / width)
-    if size != (height, width):
-        image = Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        pixels = np.asarray(image)
+    pixels = picture.at(size)
     factors = np.array([scale[1], scale[0], scale[1], scale[0]])
     return pixels, (boxes * factors).astype(np.float32), scale
 
@@ -83,7 +105,7 @@ def flip(pixels: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def train_sample(
-    pixels: np.ndarray,
+    image: np.ndarray | Picture,
     boxes: np.ndarray,
     labels: np.ndarray,
     image_id: int,
@@ -100,15 +122,18 @@ def train_sample(
     sides, draw = data.input.train_short_sides, rng.random(2)  # integers(1) would draw nothing
     side = sides[int(draw[0] * len(sides))]
     flipped = draw[1] < data.flip
+    picture = _picture(image)
     if data.augment == "aa_v0":
-        pixels, boxes, labels = autoaugment(pixels, boxes, labels, rng)
+        pixels, boxes, labels = autoaugment(picture.whole(), boxes, labels, rng)
+        picture = Picture.of(pixels)
     elif data.augment == "waa":
         known = box_outlines(boxes) if outlines is None else outlines
-        pixels, boxes, labels = waa(pixels, boxes, labels, known, rng)
-    height, width = pixels.shape[:2]
+        pixels, boxes, labels = waa(picture.whole(), boxes, labels, known, rng)
+        picture = Picture.of(pixels)
+    height, width = picture.size
     fit, align = data.input.fit, data.input.align
     size = input_size(height, width, side, data.input.train_max_side, fit, align)
-    pixels, boxes, scale = resize(pixels, boxes, size)
+    pixels, boxes, scale = resize(picture, boxes, size)
     if flipped:
         pixels, boxes = flip(pixels, boxes)
     if data.augment == "waa":
@@ -118,11 +143,20 @@ def train_sample(
 
 
 def eval_sample(
-    pixels: np.ndarray, boxes: np.ndarray, labels: np.ndarray, image_id: int, data: Data
+    image: np.ndarray | Picture,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    image_id: int,
+    data: Data,
 ) -> Sample:
     """The one view of evaluation."""
-    height, width = pixels.shape[:2]
+    picture = _picture(image)
+    height, width = picture.size
     short, longest = data.input.eval_short_side, data.input.eval_max_side
     size = input_size(height, width, short, longest, data.input.fit, data.input.align)
-    pixels, boxes, scale = resize(pixels, boxes, size)
+    pixels, boxes, scale = resize(picture, boxes, size)
     return Sample(pixels, boxes, labels, image_id, scale)
+
+
+def _picture(image: np.ndarray | Picture) -> Picture:
+    return image if isinstance(image, Picture) else Picture.of(image)

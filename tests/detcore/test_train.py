@@ -425,3 +425,15 @@ def test_a_step_never_waits_for_the_device(amp):
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(stats).all()
+
+
+def test_resized_images_on_disk_change_nothing(tmp_path, monkeypatch):
+    """Without them, while they are made, and when all are there."""
+    monkeypatch.setenv("DETCORE_CACHE", str(tmp_path / "cache"))
+    changes = {"train__steps": 6, "data__input__train_short_sides": [56, 64]}
+    plain = train(config(**changes), workdir=tmp_path / "plain")
+    for name in ("filling", "full"):
+        cached = train(config(**changes, runtime__cache_gb=1.0), workdir=tmp_path / name)
+        assert losses(tmp_path / name) == losses(tmp_path / "plain")
+        assert cached.metrics == plain.metrics
+    assert list((tmp_path / "cache" / "resized").glob("*/*/*"))

@@ -138,6 +138,9 @@ class Runtime:
     compile: bool = False  # torch.compile of the dense part; off on CPU whatever is said here
     log_every: int = 10  # optimiser steps between reported points
     checkpoint_every: int = 1000  # optimiser steps; also the last one; 0 writes none
+    # disk for resized images, which all cells on a node share (see detcore/data/resized.py), in
+    # 1e9 bytes; 0: none
+    cache_gb: float = 0.0
     threads: int = 0  # CPU threads of a rank; 0 leaves torch's own choice
     # what computes the COCO metrics: the definition, or the same numbers many times sooner (needs
     # pip install 'detection-ablation[fast]')
@@ -153,4 +156,5 @@ class Runtime:
             self.checkpoint_every >= 0,
             f"checkpoint_every must not be negative, is {self.checkpoint_every}",
         )
+        require(self.cache_gb >= 0, f"cache_gb must not be negative, is {self.cache_gb}")
         require(self.threads >= 0, f"threads must not be negative, is {self.threads}")
