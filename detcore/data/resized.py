@@ -109,7 +109,7 @@ def open_resized(
         return None
     root = root or cache_folder() / "resized"
     ids, sizes = entries_of(split, data)
-    folder = root / _key(split, data)
+    folder = root / _key(split, ids, sizes)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(root):
@@ -139,10 +139,11 @@ def entries_of(split: CocoSplit, data: Data) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(split.image_ids, len(every)), np.array(sizes, np.int64)
 
 
-def _key(split: CocoSplit, data: Data) -> str:
-    place = (split.annotation_file.resolve(), split.image_folder.resolve())
-    text = f"{VERSION}\0{place}\0{split.name}\0{data.input}\0{data.holdout}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _key(split: CocoSplit, ids: np.ndarray, sizes: np.ndarray) -> str:
+    digest = hashlib.sha256(f"{VERSION}\0{split.image_folder.resolve()}\0".encode())
+    digest.update(ids.astype(np.int64).tobytes())
+    digest.update(sizes.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _bytes(sizes: np.ndarray) -> np.ndarray:
@@ -184,6 +185,8 @@ def _quota(root: Path, folder: Path, hold: int, limit: int, wanted: int) -> int:
     before = _number(file)
     if not _alone(hold) and before is not None:
         return before
+    for torn in folder.glob("*/tmp*"):  # of processes that were killed
+        torn.unlink(missing_ok=True)
     others = sorted(
         (use for use in root.glob("*/use") if use.parent != folder),
         key=lambda use: use.stat().st_mtime,

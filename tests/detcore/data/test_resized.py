@@ -162,6 +162,19 @@ def test_a_smaller_limit_counts_for_what_lies_there_already(data: Data, tmp_path
     assert 0 < sum(f.stat().st_size for f in files(root)) <= used / 2
 
 
+def test_what_a_killed_process_left_half_written_goes(data: Data, tmp_path: Path) -> None:
+    split = opened(data, tmp_path / "cache")
+    batches(split, data)
+    assert split.resized is not None
+    torn = files(tmp_path / "cache")[0].parent / "tmpabc"
+    torn.write_bytes(b"half")
+    opened(data, tmp_path / "cache")
+    assert torn.exists()  # somebody uses the set, and may be at it
+    split = replace(split, resized=None)
+    opened(data, tmp_path / "cache")
+    assert not torn.exists()
+
+
 def test_without_room_or_behind_an_augmentation_there_is_none(data: Data, tmp_path: Path) -> None:
     assert opened(data, tmp_path / "cache", gb=0).resized is None
     drawn = replace(data, augment="aa_v0")
