@@ -114,9 +114,13 @@ def open_resized(
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(root):
             hold = os.open(folder / "use", os.O_RDWR | os.O_CREAT, 0o644)
-            os.utime(hold)
-            quota = _quota(root, folder, hold, int(limit_gb * GB), int(_bytes(sizes).sum()))
-            fcntl.flock(hold, fcntl.LOCK_SH)
+            try:
+                os.utime(hold)
+                quota = _quota(root, folder, hold, int(limit_gb * GB), int(_bytes(sizes).sum()))
+                fcntl.flock(hold, fcntl.LOCK_SH)
+            except OSError:
+                os.close(hold)
+                raise
     except OSError as error:
         _warn(root, error)
         return None
