@@ -8,13 +8,15 @@ score and category id, the array that both libraries take for a results file.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import io
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,6 +124,19 @@ def coco_metrics(
     return coco_scores(truth, results, scales, backend).metrics
 
 
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which else looks at millions of lists again and again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@_uncollected()
 def matches_of(run: Any) -> dict[str, np.ndarray]:
     """What a COCOeval has matched, image by image, once it has been evaluated: all that AP over
     areas of all sizes, with pycocotools' largest number of detections an image, is made of.
@@ -133,32 +148,23 @@ def matches_of(run: Any) -> dict[str, np.ndarray]:
     are none); image D int32 and class D int16, places in those; score D float32; hit D uint16:
     found a box; ignored D uint16: counts neither as right nor as wrong.
     """
-    if not isinstance(run, COCOeval):
-        run = _all_sizes(run)
     p = run.params
+    found = _found(run)
     image_of, class_of = ({id: i for i, id in enumerate(ids)} for ids in (p.imgIds, p.catIds))
+    image = np.array([image_of[f["image_id"]] for f in found], np.int32)
+    label = np.array([class_of[f["category_id"]] for f in found], np.int16)
     truths = np.zeros((len(image_of), len(class_of)), np.uint16)
+    truths[image, label] = [sum(not ignored for ignored in f["gtIgnore"]) for f in found]
+    counts = [len(f["dtScores"]) for f in found]
     bits = 1 << np.arange(len(p.iouThrs), dtype=np.int64)
-    image, label, score, hit, ignored = [], [], [], [], []
-    for found in run.evalImgs:
-        if found is None or list(found["aRng"]) != list(p.areaRng[0]):  # the first is of all sizes
-            continue
-        i, k = image_of[found["image_id"]], class_of[found["category_id"]]
-        truths[i, k] = np.count_nonzero(np.asarray(found["gtIgnore"]) == 0)
-        scores = np.asarray(found["dtScores"], np.float64)
-        passed = np.asarray(found["dtIgnore"]).astype(bool)
-        right = np.asarray(found["dtMatches"]).astype(bool) & ~passed
-        image.append(np.full(len(scores), i))
-        label.append(np.full(len(scores), k))
-        score.append(scores)
-        hit.append(bits @ right)
-        ignored.append(bits @ passed)
+    passed = _beside([f["dtIgnore"] for f in found], len(bits)).astype(bool)
+    right = _beside([f["dtMatches"] for f in found], len(bits)).astype(bool) & ~passed
     columns = {
-        "image": _joined(image, np.int32),
-        "class": _joined(label, np.int16),
-        "score": _joined(score, np.float64),
-        "hit": _joined(hit, np.uint16),
-        "ignored": _joined(ignored, np.uint16),
+        "image": np.repeat(image, counts),
+        "class": np.repeat(label, counts),
+        "score": np.array(list(chain.from_iterable(f["dtScores"] for f in found)), np.float64),
+        "hit": (bits @ right).astype(np.uint16),
+        "ignored": (bits @ passed).astype(np.uint16),
     }
     # stable, like pycocotools' own sort: equal scores of an image stay in their order
     order = np.lexsort((columns["image"], -columns["score"], columns["class"]))
@@ -212,17 +218,24 @@ def _hotcoco(content: dict[str, Any], results: np.ndarray) -> Any:
     return hotcoco.COCOeval(truth, found, "bbox")
 
 
-def _all_sizes(run: Any) -> Any:
-    """Another of hotcoco's evaluations, of objects of all sizes only: it hands out what it matched
-    as lists of numbers, which take longer to make than the numbers took."""
+def _found(run: Any) -> list[dict[str, Any]]:
+    """What an evaluation has matched, for objects of all sizes: one dict for each class in each
+    image that has any."""
+    if isinstance(run, COCOeval):
+        every = list(run.params.areaRng[0])  # the first is of all sizes
+        return [f for f in run.evalImgs if f is not None and list(f["aRng"]) == every]
+    # hotcoco hands out numbers as Python's: once more, then, for the one range of sizes
     again = type(run)(run.cocoGt, run.cocoDt, "bbox")
     again.params.areaRng, again.params.areaRngLbl = run.params.areaRng[:1], ["all"]
     again.evaluate()
-    return again
+    return [f for f in again.evalImgs if f is not None]
 
 
-def _joined(parts: Sequence[np.ndarray], kind: Any) -> np.ndarray:
-    return np.concatenate([np.empty(0), *parts]).astype(kind)
+def _beside(parts: Sequence[Any], rows: int) -> np.ndarray:
+    """Matrices of `rows` rows, arrays or lists of lists, side by side."""
+    if parts and not isinstance(parts[0], np.ndarray):
+        return np.array([list(chain.from_iterable(m[i] for m in parts)) for i in range(rows)])
+    return np.concatenate([np.empty((rows, 0)), *parts], axis=1)
 
 
 def _class_AP(run: Any) -> dict[str, float]:
