@@ -19,6 +19,7 @@ WORKER_ENV = {
 DRIVER_ENV = {
     "RAY_AIR_NEW_OUTPUT": "0",  # with the new console, verbose=0 is not silent
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # its own books are thrown away: the ledger is ours
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is handled by orchestrator.run
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

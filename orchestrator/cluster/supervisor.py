@@ -18,6 +18,7 @@ from orchestrator.tracking.provenance import gang_tags
 
 BUNDLE = {"node:__internal_head__": 0.001}
 POLL_S = 0.2
+TELL_S = 5.0  # between two reports of points: each costs the one driver of all cells its time
 ANSWER_S = 120.0  # for questions that take a rank no time, on a machine that is very busy
 GRACE_S = 5.0  # how long a rank's error waits for the death that may have caused it
 
@@ -82,6 +83,33 @@ def _meeting(job: Job, where: list[dict[str, Any]], first: Any) -> str:
 
 def _watch(job: Job, first: Any, running: dict[Any, int], report: Report) -> dict[str, Any]:
     """Pass on rank 0's points until every rank has ended, or one has failed."""
+    told = _Points(job["id"], report)
+    try:
+        return _end(job, first, running, told)
+    finally:
+        told.tell()
+
+
+class _Points:
+    """Points of a cell, reported some seconds' worth at once, the first without delay."""
+
+    def __init__(self, cell: str, report: Report) -> None:
+        self._cell, self._report = cell, report
+        self._held: list[dict[str, Any]] = []
+        self._next = 0.0  # time.monotonic
+
+    def take(self, points: list[dict[str, Any]]) -> None:
+        self._held += points
+        if time.monotonic() >= self._next:
+            self.tell()
+
+    def tell(self) -> None:
+        if self._held:
+            self._report({"event": "points", "cell": self._cell, "points": self._held})
+            self._held, self._next = [], time.monotonic() + TELL_S
+
+
+def _end(job: Job, first: Any, running: dict[Any, int], told: _Points) -> dict[str, Any]:
     import ray
 
     began = time.monotonic()
@@ -96,8 +124,7 @@ def _watch(job: Job, first: Any, running: dict[Any, int], report: Report) -> dic
         if faults:
             return {"fault": _first_cause(job, faults, waiting, running)}
         seen = _poll(first, job["hang_timeout_s"])
-        if seen["points"]:
-            report({"event": "points", "cell": job["id"], "points": seen["points"]})
+        told.take(seen["points"])
         if waiting and seen["silent_s"] > job["hang_timeout_s"]:
             return {"fault": evidence.of_silence(seen["silent_s"])}
         if waiting and time.monotonic() - began > longest:

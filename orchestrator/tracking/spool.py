@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 BATCH = 1000  # metrics in one request: MLflow's limit
-EAGER = 500  # so many waiting metrics are sent at once, fewer wait for `INTERVAL`
-INTERVAL = 5.0  # seconds
+EAGER = 500  # so many waiting metrics are sent at once, fewer wait for their turn
+TURN = 2.0  # seconds for each run that has something to say, so that many cells ask no more often
+SHORTEST, LONGEST = 5.0, 60.0  # seconds between two batches of one run
 PAUSES = (5.0, 10.0, 30.0, 60.0)  # seconds to leave a dead server alone
 
 Number = tuple[str, float, int, int]  # key, value, timestamp in ms, step
@@ -127,8 +128,10 @@ class Outbox:
         ago). Never raises for a dead server; returns whether nothing is left to send."""
         now = time.monotonic()
         if force or now >= self._retry_at:
+            told = sum(bool(record.waiting) for record in self.records.values())
+            interval = min(max(SHORTEST, TURN * told), LONGEST)
             for record in list(self.records.values()):
-                due = len(record.waiting) >= EAGER or now - record.sent_at >= INTERVAL
+                due = len(record.waiting) >= EAGER or now - record.sent_at >= interval
                 pressing = bool(record.opening or record.tags or record.ending)
                 if (force or due or pressing) and not record.is_clear and not self._push(record):
                     break
