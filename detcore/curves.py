@@ -80,10 +80,9 @@ class Curves:
 
 
 def _is_before(line: str, step: int) -> bool:
-    """Whether the checkpoint of `step` steps comes after this point. The evaluation of that very
-    step does not come again."""
+    """Whether the checkpoint of `step` steps comes after this point. An evaluation of that very
+    step is made again."""
     try:
-        point = json.loads(line)
-        return point["step"] < step or (point["step"] == step and "mAP" in point["values"])
+        return bool(json.loads(line)["step"] < step)
     except (ValueError, KeyError, TypeError):  # a line cut off by a kill
         return False

@@ -1,11 +1,9 @@
-"""Run a detector over a split with all ranks and score what it finds."""
+"""Run a detector over a split with all ranks, and score what it finds."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,19 +17,29 @@ from detcore.detectors import Detector
 from detcore.distributed import Gang, averaged_buffers
 from detcore.evaluate import (
     coco_scores,
-    matches_of,
     results_of,
-    write_matches,
     write_results,
 )
+from detcore.matches import matches_of, write_matches
 from detcore.precision import autocast, normalise
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was detected in a split: `results` N x 7 (see detcore.evaluate), `scales` images x 3
+    (image id, y and x factor from original to input pixels), `s_per_img` seconds of forward pass
+    and post-processing per image."""
+
+    results: np.ndarray
+    scales: np.ndarray
+    s_per_img: float
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """`metrics`: the 12 COCO metrics by the protocol of `config.eval`; with another protocol than
     `coco` the official ones too, as `coco/mAP` and so on. `class_AP`: by class, as in `Scores`.
-    `s_per_img`: seconds of forward pass and post-processing per image."""
+    `s_per_img`: as in `Found`."""
 
     metrics: dict[str, float]
     class_AP: dict[str, float]
@@ -39,21 +47,16 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(
+def predict(
     detector: Detector,
     split: CocoSplit,
     config: Config,
     gang: Gang,
     device: torch.device,
-    file: Path,
     alive: Callable[[], object],
-) -> Evaluation:
-    """Score `detector` on `split`; the same values on every rank.
-
-    Images are shared out over the ranks. Rank 0 writes the detections to `file`, a COCO results
-    file, scores them, and writes what they matched (`matches_of`) to matches.npz beside it. `alive`
-    is called now and then, as a sign of life.
-    """
+) -> Found | None:
+    """Run `detector` over `split`, whose images are shared out over the ranks; what all found, on
+    rank 0, None on the others. `alive` is called now and then, as a sign of life."""
     results, scales = [np.empty((0, 7))], [np.empty((0, 3))]
     seconds = 0.0
     was_training = detector.training
@@ -86,43 +89,25 @@ def evaluate(
     everything = gang.gather_rows(np.concatenate(results))
     scale_of = gang.gather_rows(np.concatenate(scales))
     times = gang.gather_rows(np.array([[seconds, sum(map(len, scales))]]))
-    metrics: dict[str, float] = {}
-    class_AP: dict[str, float] = {}
-    s_per_img = 0.0
-    if everything is not None and scale_of is not None and times is not None:  # rank 0
-        everything = everything[np.lexsort((-everything[:, 5], everything[:, 0]))]
-        write_results(file, everything)
-        s_per_img = float(times[:, 0].sum() / max(1, times[:, 1].sum()))
-        with _kept(alive):
-            scores = coco_scores(split, everything, backend=config.runtime.coco_eval)
-            metrics = scores.metrics
-            if config.eval.protocol == "report":
-                official = {f"coco/{name}": value for name, value in metrics.items()}
-                seen = {int(image): (sy, sx) for image, sy, sx in scale_of.tolist()}
-                scores = coco_scores(split, everything, seen, config.runtime.coco_eval)
-                metrics = scores.metrics | official
-            class_AP = scores.class_AP
-            write_matches(file.with_name("matches.npz"), matches_of(scores.run))
-    answer: Evaluation = gang.broadcast(Evaluation(metrics, class_AP, s_per_img))
-    return answer
+    if everything is None or scale_of is None or times is None:
+        return None
+    everything = everything[np.lexsort((-everything[:, 5], everything[:, 0]))]
+    return Found(everything, scale_of, float(times[:, 0].sum() / max(1, times[:, 1].sum())))
 
 
-@contextmanager
-def _kept(alive: Callable[[], object]) -> Iterator[None]:
-    """Give signs of life from a thread: scoring thousands of images takes minutes."""
-    done = threading.Event()
-
-    def beat() -> None:
-        while not done.wait(5.0):
-            alive()
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+def score(found: Found, split: CocoSplit, config: Config, file: Path) -> Evaluation:
+    """Score what was found in `split`. Writes the detections to `file`, a COCO results file, and
+    what they matched (`matches_of`) to matches.npz beside it."""
+    write_results(file, found.results)
+    scores = coco_scores(split, found.results, backend=config.runtime.coco_eval)
+    metrics = scores.metrics
+    if config.eval.protocol == "report":
+        official = {f"coco/{name}": value for name, value in metrics.items()}
+        scales = {int(image): (sy, sx) for image, sy, sx in found.scales.tolist()}
+        scores = coco_scores(split, found.results, scales, config.runtime.coco_eval)
+        metrics = scores.metrics | official
+    write_matches(file.with_name("matches.npz"), matches_of(scores.run))
+    return Evaluation(metrics, scores.class_AP, found.s_per_img)
 
 
 def _finish(device: torch.device) -> None:

@@ -14,17 +14,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
-from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import yaml
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from detcore import checkpoint
 from detcore.config import CODE_VERSION, Config, identity_dict, to_dict
@@ -34,22 +30,16 @@ from detcore.data.coco import CocoSplit
 from detcore.data.fingerprint import data_fingerprint
 from detcore.data.loader import train_batches
 from detcore.data.resized import open_resized
-from detcore.detectors import Detector
 from detcore.distributed import Gang, pick_device
 from detcore.evaluate import check_backend
+from detcore.evaluations import Evaluations
 from detcore.measure import Meter, PeakMemory
-from detcore.precision import autocast, normalise
-from detcore.predict import Evaluation, evaluate
 from detcore.result import METRICS, Result
 from detcore.schedule import learning_rate
 from detcore.setup import build_optimizer, first_detector, open_splits
+from detcore.step import parallel, stats_of, step_seed, train_step
 
 THREADS = torch.get_num_threads()  # as many as torch takes by itself
-
-
-def stats_of(detector: Detector) -> tuple[str, ...]:
-    """What `train_step` returns of this detector."""
-    return ("loss/total", *(f"loss/{part}" for part in detector.parts), "grad_norm", "stop")
 
 
 def train(
@@ -87,11 +77,11 @@ def train(
     )
     detector = first_detector(config, train_split).to(device)
     on_gpu = device.type == "cuda"
-    if on_gpu and config.runtime.channels_last:
+    if config.runtime.channels_last:
         detector = detector.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(detector, config)
     monitor = ConvergenceMonitor(config.monitor, config.train.steps)
-    forward = _parallel(detector, config, gang, device)
+    forward = parallel(detector, config, gang, device)
     key = json.dumps([CODE_VERSION, data_fingerprint(config.data.source), identity_dict(config)])
     resumed = checkpoint.load(  # after DDP is built, which may copy rank 0's buffers to all
         workdir / "checkpoint.pt",
@@ -133,13 +123,28 @@ def train(
             device=device,
         )
 
-    def evaluate_now(step: int) -> Evaluation:
+    def is_look(step: int) -> bool:
+        """Whether the run is evaluated on its way after `step` steps."""
+        every = config.eval.every
+        due = monitor.due(step - 1) or (every and step % every == 0)
+        return bool(due) and 0 < step < config.train.steps
+
+    def look(step: int, last: bool = False) -> Verdict | None:
+        """Evaluate; unless the score is made beside training, wait for it."""
+        beside = evaluations.beside and not last
         with meter.paused():
-            found = evaluate(
-                detector, val_split, config, gang, device, workdir / "detections.json", alive
-            )
-        points.add(step, found.metrics)
-        return found
+            evaluations.begin(detector, step, beside)
+        return None if beside else settle()
+
+    def settle() -> Verdict | None:
+        """Wait for the evaluation that has begun, if one has; `stalled` where it is too low."""
+        with meter.paused():
+            ended = evaluations.end()
+        if ended is None:
+            return None
+        at, found = ended
+        points.add(at, found.metrics)
+        return monitor.progress(at - 1, found.metrics["mAP"])
 
     batches = train_batches(
         train_split,
@@ -153,52 +158,62 @@ def train(
         pin_memory=on_gpu,
     )
     meter = Meter(config.train.batch_per_gpu * config.train.accumulate * gang.world)
-    late = LateReader(gang, stats_of(detector))
-    verdict: Verdict | None = None
-    stopped = False
-    newest: Evaluation | None = None
+    late = LateReader(gang, (*stats_of(detector), "stop", "scored"))
+    seen = Seen()
     step = first_step
     detector.train()
-    while step < config.train.steps:
-        lr = learning_rate(config.schedule, config.optim.lr, step, config.train.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        torch.manual_seed(step_seed(config.seed, step, gang.rank))
-        detector.set_progress(step / config.train.steps)
-        stats = train_step(forward, detector, optimizer, batches, config, device, meter, gang)
-        stats[-1] = float(alive())
-        verdict, stopped = _read(late.exchange(step, stats), monitor, points, meter, config)
-        step += 1
-        if verdict or stopped:
-            break
-        last = step == config.train.steps
-        looks = monitor.due(step - 1) or (config.eval.every and step % config.eval.every == 0)
-        every = config.runtime.checkpoint_every
-        saves = every and (last or step % every == 0)
-        if last or looks or saves:  # what is saved or evaluated must have been judged first
-            verdict, stopped = _read(late.drain(), monitor, points, meter, config)
-            if verdict or stopped:
+    with Evaluations(
+        val_split, config, gang, device, workdir / "detections.json", alive
+    ) as evaluations:
+        # its score may not have been there when the checkpoint was written
+        stalled = look(step) if is_look(step) else None
+        while stalled is None and step < config.train.steps:
+            lr = learning_rate(config.schedule, config.optim.lr, step, config.train.steps)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            torch.manual_seed(step_seed(config.seed, step, gang.rank))
+            detector.set_progress(step / config.train.steps)
+            stats = train_step(forward, detector, optimizer, batches, config, device, meter, gang)
+            flags = stats.new_zeros(2)
+            flags[0], flags[1] = float(alive()), float(evaluations.ready)
+            at = late.exchange(step, torch.cat((stats, flags)))
+            seen = _read(at, monitor, points, meter, config)
+            step += 1
+            if seen.verdict or seen.stopped:
                 break
-        if looks and not last:
-            newest = evaluate_now(step)
-            verdict = monitor.progress(step - 1, newest.metrics["mAP"])
-            if verdict:
+            last = step == config.train.steps
+            every = config.runtime.checkpoint_every
+            saves = every and (last or step % every == 0)
+            pauses = last or is_look(step) or saves
+            if pauses:  # what is saved or evaluated must have been judged first
+                seen = _read(late.drain(), monitor, points, meter, config)
+                if seen.verdict or seen.stopped:
+                    break
+            if (pauses or seen.scored) and (stalled := settle()):
                 break
-        if saves:  # the last step's are the weights that are scored
-            save(step)
+            if is_look(step) and (stalled := look(step)):
+                break
+            if saves:  # the last step's are the weights that are scored
+                save(step)
 
-    meter.stop()
-    rest = late.drain()  # the last step is in flight when the one before it ends the loop
-    if stopped and verdict is None:
-        verdict, _ = _read(rest, monitor, points, meter, config)
-    if stopped and verdict is None:
-        save(step)
-        result = Result("cancelled", f"stopped on request after step {step}", step)
-    else:
-        if verdict is None:
-            newest = evaluate_now(step)
-            verdict = monitor.final(step, newest.metrics["mAP"])
-        result = Result(verdict.outcome, verdict.reason, verdict.step, evidence=verdict.evidence)
+        meter.stop()
+        rest = late.drain()  # the last step is in flight when the one before it ends the loop
+        if seen.stopped and seen.verdict is None:
+            seen = seen._replace(verdict=_read(rest, monitor, points, meter, config).verdict)
+        # an evaluation came before whatever else ended the run
+        verdict = stalled or settle() or seen.verdict
+        if seen.stopped and verdict is None:
+            save(step)
+            result = Result("cancelled", f"stopped on request after step {step}", step)
+        else:
+            if verdict is None:
+                look(step, last=True)
+                assert evaluations.newest is not None
+                verdict = monitor.final(step, evaluations.newest.metrics["mAP"])
+            result = Result(
+                verdict.outcome, verdict.reason, verdict.step, evidence=verdict.evidence
+            )
+        newest = evaluations.newest
     values = _values(meter, memory, detector, train_split, val_split, seconds_before, gang)
     scores, class_AP = {}, {}
     if newest:
@@ -213,65 +228,13 @@ def train(
     return result
 
 
-def train_step(
-    forward: nn.Module,
-    detector: Detector,
-    optimizer: torch.optim.Optimizer,
-    batches: Any,
-    config: Config,
-    device: torch.device,
-    meter: Meter,
-    gang: Gang,
-) -> torch.Tensor:
-    """One optimiser step over `accumulate` forward passes; returns the `stats_of` this rank, on
-    device."""
-    accumulate = config.train.accumulate
-    parts = torch.zeros(len(detector.parts), device=device)
-    for i in range(accumulate):
-        with meter.waiting():
-            batch = next(batches).to(device)
-        images = normalise(batch.images)
-        if config.runtime.channels_last and device.type == "cuda":
-            images = images.contiguous(memory_format=torch.channels_last)
-        holds = isinstance(forward, DistributedDataParallel) and i + 1 < accumulate
-        with forward.no_sync() if holds else nullcontext():  # type: ignore[operator]
-            with autocast(config.train.amp, device):
-                outputs = forward(images)
-            losses = detector.losses(outputs, batch.boxes, batch.labels, gang)
-            terms = torch.stack([losses[part] for part in detector.parts]) / accumulate
-            terms.sum().backward()
-        parts += terms.detach()
-    grads = [p.grad for p in detector.parameters() if p.grad is not None]
-    grad_norm = nn.utils.get_total_norm(grads, foreach=True)
-    if config.optim.clip_norm:
-        nn.utils.clip_grads_with_norm_(
-            detector.parameters(), config.optim.clip_norm, grad_norm, foreach=True
-        )
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return torch.cat((parts.sum().view(1), parts, grad_norm.view(1), parts.new_zeros(1)))
+class Seen(NamedTuple):
+    """What one step's statistics say: the verdict, whether a rank was asked to stop, and whether
+    the evaluation that has begun is scored."""
 
-
-def step_seed(seed: int, step: int, rank: int) -> int:
-    """The seed of what is drawn inside step `step` (DropBlock ...): a run resumes from its step
-    number alone, and ranks draw different numbers."""
-    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _parallel(detector: nn.Module, config: Config, gang: Gang, device: torch.device) -> nn.Module:
-    """`detector` compiled and with its gradients averaged over the ranks, where that applies.
-
-    Buffers are left to each rank: its own running statistics (see `averaged_buffers`).
-    """
-    forward = detector
-    if device.type == "cuda" and config.runtime.compile:
-        forward = torch.compile(detector)  # type: ignore[assignment]
-    if gang.world == 1:
-        return forward
-    # torch 2.15 renamed the option
-    new = "forward_sync_buffers" in signature(DistributedDataParallel.__init__).parameters
-    buffers: Any = {"forward_sync_buffers" if new else "broadcast_buffers": False}
-    return DistributedDataParallel(forward, gradient_as_bucket_view=True, **buffers)
+    verdict: Verdict | None = None
+    stopped: bool = False
+    scored: bool = False
 
 
 def _read(
@@ -280,18 +243,18 @@ def _read(
     points: Curves,
     meter: Meter,
     config: Config,
-) -> tuple[Verdict | None, bool]:
-    """Judge and record one step's statistics: the verdict, and whether a rank was asked to stop."""
+) -> Seen:
+    """Judge and record one step's statistics."""
     if seen is None:
-        return None, False
+        return Seen()
     step, named = seen
-    stop = named.pop("stop") > 0
+    stopped, scored = named.pop("stop") > 0, named.pop("scored") > 0
     verdict = monitor.observe(step, named["loss/total"], named["grad_norm"])
     meter.step_done()
     if verdict or step % config.runtime.log_every == 0 or step + 1 == config.train.steps:
         lr = learning_rate(config.schedule, config.optim.lr, step, config.train.steps)
         points.add(step, {**named, "lr": lr, **meter.rates()})
-    return verdict, stop
+    return Seen(verdict, stopped, scored)
 
 
 def _values(

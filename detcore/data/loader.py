@@ -12,9 +12,6 @@ stitching, which joins the images of one rank's batch, depends on how G is divid
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from detcore.beside import context, die_with_parent
 from detcore.config.schema import Data, ReportStitch
 from detcore.data.batch import Batch
 from detcore.data.coco import CocoSplit
@@ -210,35 +208,18 @@ def _load(
 def _in_processes(
     dataset: TrainBatches | EvalBatches, keys: Iterable[int], workers: int, pin_memory: bool
 ) -> Iterable[Batch | DataError]:
-    # Not fork: the parent has threads (Ray, gloo) whose locks a fork would copy locked. The fork
-    # server imports torch once.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["detcore.data.loader"])
     return DataLoader(
         dataset,
         batch_size=None,  # the dataset makes whole batches
         sampler=keys,
         collate_fn=_as_is,
-        worker_init_fn=_die_with_parent,
+        worker_init_fn=die_with_parent,
         num_workers=workers,
-        multiprocessing_context=context,
+        multiprocessing_context=context(),
         prefetch_factor=4,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # else starting the workers would draw from the global stream
     )
-
-
-def _die_with_parent(worker: int) -> None:
-    """A loader's parent in the system's eyes is the fork server, which outlives a training process
-    that was killed; so torch's watchdog sees nothing, and this one waits for the real parent."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True, name="parent watch").start()
 
 
 def _as_is(item: Any) -> Any:

@@ -155,7 +155,7 @@ class Campaign:
 
     def points(self, ticket: str, points: list[dict[str, Any]]) -> None:
         if gang := self._at_work(ticket):
-            self._steps[gang.work["id"]] = points[-1]["step"]
+            self._steps[gang.work["id"]] = max(point["step"] for point in points)
             self.recorder.points(gang.work, points)
 
     def ended(self, ticket: str, end: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ class _Running:
     since: float
     step: int = 0
     steps: int = 0
+    told: float = 0.0  # when that was heard
     loss: float | None = None
     images_per_s: float | None = None
 
@@ -103,7 +104,7 @@ class Progress:
         cell = self._running.get(id)
         if cell:  # a message may come after the end
             cell.step, cell.steps, cell.loss = step, steps, loss
-            cell.images_per_s = images_per_s
+            cell.images_per_s, cell.told = images_per_s, self._clock()
             self._show(often=True)
 
     def cell_finished(
@@ -150,15 +151,16 @@ class Progress:
     def seconds_left(self) -> float | None:
         """An estimate; None before anything is known.
 
-        A running cell goes on at its own pace, a waiting one takes the mean of those finished here
+        A running cell goes on at the pace that it had when it was last heard of (the first step
+        alone, which comes at once, tells none), a waiting one takes the mean of those finished here
         (before the first: of the projected running ones); the work is shared by as many cells as
         have been seen to run at once.
         """
         now = self._clock()
         projected = {
-            id: (now - cell.since) * cell.steps / cell.step
+            id: (cell.told - cell.since) * cell.steps / cell.step
             for id, cell in self._running.items()
-            if cell.step > 0 and cell.steps > 0
+            if cell.step > 1
         }
         known = [seconds for _, seconds in self._finished.values() if seconds > 0]
         known = known or list(projected.values())

@@ -150,7 +150,7 @@ class Recorder:
         if self._began is not None:
             waited, self._began = points[0]["time"] - self._began, None
             self.message(f"first step {waited:.1f} s after the command")
-        last = points[-1]
+        last = max(points, key=lambda point: point["step"])
         self.progress.cell_progress(
             job["id"],
             last["step"] + 1,

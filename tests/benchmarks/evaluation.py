@@ -17,7 +17,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from detcore.evaluate import Backend, coco_scores, matches_of
+from detcore.evaluate import Backend, coco_scores
+from detcore.matches import matches_of
 from tests.benchmarks.side_by_side import in_turns, ratio, write
 
 CLASSES, BOXES = 80, 7

@@ -25,7 +25,7 @@ from detcore.distributed import Gang
 from detcore.measure import Meter
 from detcore.precision import normalise
 from detcore.setup import build_optimizer, first_detector, open_splits
-from detcore.train import train_step
+from detcore.step import train_step
 from orchestrator.sweep.expand import expand
 from orchestrator.sweep.spec import load_sweep
 

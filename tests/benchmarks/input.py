@@ -31,23 +31,24 @@ SIDES = {"800": (800, 1333), "512": (512, 864)}
 HEIGHT, WIDTH = 480, 640
 
 
-def photographs(root: Path, count: int) -> None:
+def photographs(root: Path, count: int, split: str = "val") -> None:
+    """A folder in COCO format of `count` JPEGs with a box each."""
     random = np.random.default_rng(0)
-    (root / "val").mkdir(parents=True)
+    (root / split).mkdir(parents=True)
     images, boxes = [], []
     for i in range(count):
         coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), np.uint8))
         smooth = np.asarray(coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC), np.int16)
         grain = random.normal(0, 6, smooth.shape).astype(np.int16)
         pixels = (smooth + grain).clip(0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(root / "val" / f"{i}.jpg", quality=90)
+        Image.fromarray(pixels).save(root / split / f"{i}.jpg", quality=90)
         images.append({"id": i, "file_name": f"{i}.jpg", "width": WIDTH, "height": HEIGHT})
         box = {"bbox": [10, 10, 90, 60], "area": 5400, "iscrowd": 0}
         boxes.append({"id": i + 1, "image_id": i, "category_id": 1, **box})
     content = {"images": images, "annotations": boxes}
     text = json.dumps({**content, "categories": [{"id": 1, "name": "thing"}]})
     (root / "annotations").mkdir()
-    (root / "annotations" / "val.json").write_text(text)
+    (root / "annotations" / f"{split}.json").write_text(text)
 
 
 def reader(split: CocoSplit, data: Data) -> Callable[[], list[torch.Tensor]]:

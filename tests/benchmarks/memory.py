@@ -35,8 +35,8 @@ FEATURES, STRIDES = [(100, 100), (50, 50), (25, 25), (13, 13), (7, 7)], (8, 16, 
 BATCH, BOXES = 2, (10, 100, 300, 1000)
 
 
-def saved(layer: nn.Module) -> float:
-    """Bytes that are kept for the backward pass, over those of the map."""
+def saved(layer: nn.Module, x: Tensor) -> float:
+    """Bytes that are kept for the backward pass of `layer` on the map x, over those of the map."""
     parameters = {p.untyped_storage().data_ptr() for p in layer.parameters()}
     kept: dict[int, int] = {}
 
@@ -46,7 +46,6 @@ def saved(layer: nn.Module) -> float:
             kept[storage.data_ptr()] = storage.nbytes()
         return x
 
-    x = torch.randn(MAP, requires_grad=True)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         y = layer(x * 1)  # a map that a convolution made
     y.sum().backward()
@@ -82,9 +81,10 @@ def main() -> None:
     norms: dict[str, dict[str, float | None]] = {}
     for name, cfg in NORMS.items():
         layer = build_norm_act(cfg, CHANNELS).train()
-        norms[name] = {"eager": saved(layer), "compiled": None}
+        x = torch.randn(MAP, requires_grad=True)
+        norms[name] = {"eager": saved(layer, x), "compiled": None}
         try:
-            norms[name]["compiled"] = saved(torch.compile(layer))  # type: ignore[arg-type]
+            norms[name]["compiled"] = saved(torch.compile(layer), x)  # type: ignore[arg-type]
         except Exception as error:  # no compiler on this machine, say
             print(f"not compiled: {str(error).splitlines()[0]}")
         shown = {k: "-" if v is None else f"{v:.2f}" for k, v in norms[name].items()}

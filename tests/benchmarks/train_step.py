@@ -3,7 +3,7 @@ boxes, random weights.
 
     python -m tests.benchmarks train_step [--size 512] [--batch 2] [--boxes 8] [--rounds 5]
 
-Ours is `detcore.train.train_step` with its gradient norm and clipping, from uint8 images; theirs is
+Ours is `detcore.step.train_step` with its gradient norm and clipping, from uint8 images; theirs is
 what its reference script does: float images, sum of losses, backward, SGD. All have ResNet-50 with
 BN that trains, as torchvision builds it without weights; RetinaNet's tower has no norm and FCOS's
 GN, as there. EfficientDet-D0 (published form) stands beside torchvision's RetinaNet. The batch is
@@ -31,7 +31,7 @@ from detcore.detectors import build_detector
 from detcore.distributed import Gang
 from detcore.measure import Meter
 from detcore.setup import build_optimizer
-from detcore.train import train_step
+from detcore.step import train_step
 from tests.benchmarks.side_by_side import in_turns, ratio, write
 
 CLASSES = 80
@@ -89,12 +89,11 @@ def ours(model: schema.Detector, batch: Batch, amp: bool) -> tuple[Callable[[], 
         model=model,
         train=schema.Train(batch_per_gpu=len(batch.images), amp="bf16" if amp else "none"),
         optim=schema.Sgd(lr=1e-4),
-        runtime=schema.Runtime(channels_last=on_gpu, compile=on_gpu),
+        runtime=schema.Runtime(channels_last=True, compile=on_gpu),
     )
     torch.manual_seed(0)
     detector = build_detector(model, CLASSES, [1] * CLASSES).to(device).train()
-    if on_gpu:
-        detector = detector.to(memory_format=torch.channels_last)
+    detector = detector.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(detector, config)
     forward = torch.compile(detector) if on_gpu else detector
     batches, meter, gang = itertools.repeat(batch), Meter(1), Gang()

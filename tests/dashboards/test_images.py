@@ -13,7 +13,8 @@ from dashboards.images import over_images, single
 from dashboards.resample import Matches, paired, read_matches
 from dashboards.results import Reader
 from dashboards.study import Cell
-from detcore.evaluate import coco_scores, matches_of, write_matches
+from detcore.evaluate import coco_scores
+from detcore.matches import matches_of, write_matches
 from tests.dashboards.ledgers import Start, empty_store, plan_of
 from tests.dashboards.made import study
 from tests.dashboards.test_resample import world

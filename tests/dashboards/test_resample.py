@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from dashboards.resample import COVERS, Matches, mean_ap, mean_ap_of, paired, read_matches
-from detcore.evaluate import coco_metrics, coco_scores, matches_of, write_matches
+from detcore.evaluate import coco_metrics, coco_scores
+from detcore.matches import matches_of, write_matches
 
 Truth = dict[str, Any]
 Found = np.ndarray

@@ -23,11 +23,10 @@ from detcore.evaluate import (
     coco_metrics,
     coco_scores,
     entries,
-    matches_of,
     results_of,
-    write_matches,
     write_results,
 )
+from detcore.matches import matches_of, write_matches
 from detcore.result import METRICS
 from tests.detcore.data.builders import SHARED, box, coco, folder, record, write_split
 

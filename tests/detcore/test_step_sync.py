@@ -18,7 +18,7 @@ from detcore.detectors import build_detector
 from detcore.distributed import Gang
 from detcore.measure import Meter
 from detcore.setup import build_optimizer
-from detcore.train import step_seed, train_step
+from detcore.step import step_seed, train_step
 from tests.detcore.detectors.sync import NoHostWait
 
 BASES = Path(__file__).parents[2] / "sweeps/bases"

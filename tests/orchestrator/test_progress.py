@@ -102,11 +102,27 @@ def test_time_left():
         assert progress.seconds_left() == pytest.approx(200)
         clock.now += 20
         progress.cell_finished("a", "converged", 0.3, 60.0)
+        progress.cell_progress("b", 100, 200)
         # b is at 100 of 200 after 60 s, so 60 s to go; four waiting at the 60 s of a: 300 / 2
         assert progress.seconds_left() == pytest.approx(150)
         clock.now += 60
         progress.cell_finished("b", "converged", 0.3, 120.0)
         assert progress.seconds_left() == pytest.approx(4 * 90 / 2)
+
+
+def test_a_cell_goes_on_at_the_pace_that_it_had_when_it_was_last_heard_of():
+    clock = Clock()
+    with Progress(2, console=on_paper(), clock=clock) as progress:
+        progress.cell_started("a", "a", 1)
+        progress.cell_finished("a", "converged", 0.3, 30.0)
+        progress.cell_started("b", "b", 1)
+        clock.now += 2
+        progress.cell_progress("b", 1, 1000)  # its start took the time, not its step
+        clock.now += 3
+        assert progress.seconds_left() == pytest.approx(25)
+        progress.cell_progress("b", 100, 1000)  # after 5 s: 50 in all
+        clock.now += 4
+        assert progress.seconds_left() == pytest.approx(41)
 
 
 def test_the_last_cell_is_not_divided_among_idle_places():

@@ -134,7 +134,7 @@ class Runtime:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     loader_workers: int = 2  # processes per rank; 0 loads in the training process
-    channels_last: bool = False  # memory format; off on CPU whatever is said here
+    channels_last: bool = False  # memory format
     compile: bool = False  # torch.compile of the dense part; off on CPU whatever is said here
     log_every: int = 10  # optimiser steps between reported points
     checkpoint_every: int = 1000  # optimiser steps; also the last one; 0 writes none
@@ -145,6 +145,9 @@ class Runtime:
     # what computes the COCO metrics: the definition, or the same numbers many times sooner (needs
     # pip install 'detection-ablation[fast]')
     coco_eval: Literal["pycocotools", "hotcoco"] = "pycocotools"
+    # where evaluations on the way (`eval.every`, `monitor.progress`) are scored: in a process
+    # beside training, or while training waits; auto: beside it on GPUs, which leave the CPU idle
+    scoring: Literal["auto", "beside", "inline"] = "auto"
 
     def __post_init__(self) -> None:
         require(
