@@ -16,7 +16,7 @@ def context() -> ForkServerContext:
     """Where such processes come from. Not fork: the parent has threads (Ray, gloo) whose locks a
     fork would copy locked. The fork server imports torch once."""
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["detcore.data.loader", "detcore.evaluate"])
+    server.set_forkserver_preload(["detcore.predict"])
     return server
 
 
@@ -38,23 +38,29 @@ class Died(Exception):
 
 
 class Beside:
-    """One call, begun at once. `call` and what it returns are pickled; what it raises is not."""
+    """One call, begun at once. `call` and what it returns are pickled; what it raises is not.
+    OSError or EOFError where the process cannot be started."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         processes = context()
-        self._answer, theirs = processes.Pipe(duplex=False)
+        self._pipe, theirs = processes.Pipe(duplex=False)
         self._process = processes.Process(target=_answer, args=(call, theirs), daemon=True)
-        self._process.start()
-        theirs.close()  # so that its end is the end of the pipe
+        try:
+            self._process.start()
+        except BaseException:
+            self._pipe.close()
+            raise
+        finally:
+            theirs.close()  # so that the end of the process is the end of the pipe
 
     def is_done(self, patience_s: float = 0.0) -> bool:
         """Whether there is an answer, or none will come; waits for it as long as that."""
-        return self._answer.poll(patience_s)
+        return self._pipe.poll(patience_s)
 
     def result(self) -> Any:
         """What `call` returned, waited for; raises Died."""
         try:
-            return self._answer.recv()
+            return self._pipe.recv()
         except (EOFError, ConnectionError):
             self._process.join()
             raise Died(f"exit code {self._process.exitcode}") from None
@@ -65,7 +71,7 @@ class Beside:
         """Whatever it is at."""
         self._process.terminate()
         self._process.join()
-        self._answer.close()
+        self._pipe.close()
 
 
 def _answer(call: Callable[[], Any], pipe: Connection) -> None:

@@ -4,6 +4,7 @@ waits."""
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -60,7 +61,7 @@ class Evaluations:
         self._step = step
         if found:
             self._score = partial(score, found, self._split, self._config, self._file)
-            self._beside = Beside(self._score) if beside else None
+            self._beside = _begun(self._score) if beside else None
 
     @property
     def ready(self) -> bool:
@@ -85,10 +86,28 @@ class Evaluations:
                     self._alive()
                 answer: Evaluation = self._beside.result()
                 return answer
-            except Died:  # killed for its memory, say: nothing is lost but time
-                pass  # and what it raised is raised here
+            except Died as died:  # what it raised is raised here
+                _warn(str(died))
         with _kept(self._alive):
             return score()
+
+
+def _begun(score: Callable[[], Evaluation]) -> Beside | None:
+    """In a process of its own; None where none can be had."""
+    try:
+        return Beside(score)
+    except (OSError, EOFError) as error:
+        _warn(str(error) or type(error).__name__)
+        return None
+
+
+def _warn(what: str) -> None:
+    warnings.warn(
+        f"the process that scored an evaluation is gone ({what}), for want of memory perhaps; "
+        "scored while training waits, nothing is lost",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 @contextmanager

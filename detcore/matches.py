@@ -50,8 +50,8 @@ def matches_of(run: Any) -> dict[str, np.ndarray]:
     truths[image, label] = [sum(not ignored for ignored in f["gtIgnore"]) for f in found]
     counts = [len(f["dtScores"]) for f in found]
     bits = 1 << np.arange(len(p.iouThrs), dtype=np.int64)
-    passed = _beside([f["dtIgnore"] for f in found], len(bits)).astype(bool)
-    right = _beside([f["dtMatches"] for f in found], len(bits)).astype(bool) & ~passed
+    passed = _side_by_side([f["dtIgnore"] for f in found], len(bits)).astype(bool)
+    right = _side_by_side([f["dtMatches"] for f in found], len(bits)).astype(bool) & ~passed
     columns = {
         "image": np.repeat(image, counts),
         "class": np.repeat(label, counts),
@@ -91,7 +91,7 @@ def _found(run: Any) -> list[dict[str, Any]]:
     return [f for f in again.evalImgs if f is not None]
 
 
-def _beside(parts: Sequence[Any], rows: int) -> np.ndarray:
+def _side_by_side(parts: Sequence[Any], rows: int) -> np.ndarray:
     """Matrices of `rows` rows, arrays or lists of lists, side by side."""
     if parts and not isinstance(parts[0], np.ndarray):
         return np.array([list(chain.from_iterable(m[i] for m in parts)) for i in range(rows)])

@@ -63,6 +63,12 @@ def train_step(
     return torch.cat((parts.sum().view(1), parts, grad_norm.view(1)))
 
 
+def flagged(stats: torch.Tensor, *flags: bool) -> torch.Tensor:
+    """`stats` with numbers 0 or 1 behind them. Filled on the device: to assign a number into a
+    tensor of a GPU would wait for it."""
+    return torch.cat((stats, *(stats.new_full((1,), float(flag)) for flag in flags)))
+
+
 def step_seed(seed: int, step: int, rank: int) -> int:
     """The seed of what is drawn inside step `step` (DropBlock ...): a run resumes from its step
     number alone, and ranks draw different numbers."""

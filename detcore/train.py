@@ -37,7 +37,7 @@ from detcore.measure import Meter, PeakMemory
 from detcore.result import METRICS, Result
 from detcore.schedule import learning_rate
 from detcore.setup import build_optimizer, first_detector, open_splits
-from detcore.step import parallel, stats_of, step_seed, train_step
+from detcore.step import flagged, parallel, stats_of, step_seed, train_step
 
 THREADS = torch.get_num_threads()  # as many as torch takes by itself
 
@@ -103,8 +103,9 @@ def train(
 
     points = Curves(workdir / "metrics.jsonl", first_step, gang, report)
     if gang.is_first:
-        for earlier in ("result.json", "detections.json", "matches.npz"):
-            (workdir / earlier).unlink(missing_ok=True)
+        of_earlier = ("result.json", "*detections.json*", "*matches.npz*")  # torn ones, too
+        for file in [file for name in of_earlier for file in workdir.glob(name)]:
+            file.unlink(missing_ok=True)
         (workdir / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
 
     def alive() -> bool:
@@ -174,10 +175,8 @@ def train(
             torch.manual_seed(step_seed(config.seed, step, gang.rank))
             detector.set_progress(step / config.train.steps)
             stats = train_step(forward, detector, optimizer, batches, config, device, meter, gang)
-            flags = stats.new_zeros(2)
-            flags[0], flags[1] = float(alive()), float(evaluations.ready)
-            at = late.exchange(step, torch.cat((stats, flags)))
-            seen = _read(at, monitor, points, meter, config)
+            stats = flagged(stats, alive(), evaluations.ready)
+            seen = _read(late.exchange(step, stats), monitor, points, meter, config)
             step += 1
             if seen.verdict or seen.stopped:
                 break

@@ -118,6 +118,9 @@ def find_images(source: CocoFolder, split: SplitName, file_names: Sequence[str])
     return root / found[0]
 
 
+LARGEST_ID = 2**53  # results are rows of float64
+
+
 def missing_files(folder: Path, file_names: Iterable[str]) -> list[str]:
     """Those of `file_names` that `folder` does not hold. Lists each folder once: cheap on network
     disks."""
@@ -217,6 +220,11 @@ def _checked(file: Path, what: str, records: list[Any], keys: dict[str, type]) -
                 )
         if record["id"] in ids:
             raise DataError(f"{file}: {what}: the id {record['id']} is given twice")
+        if abs(record["id"]) > LARGEST_ID:
+            raise DataError(
+                f"{file}: {what}: the id {record['id']} is beyond {LARGEST_ID}, the largest whole "
+                "number that the arrays of COCO results hold exactly"
+            )
         ids.add(record["id"])
     return ids
 

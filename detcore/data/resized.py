@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
+from PIL import features
 
 from detcore.config.schema import Data
 from detcore.data.coco import CocoSplit
@@ -111,8 +113,9 @@ def open_resized(
     ids, sizes = entries_of(split, data)
     folder = root / _key(split, ids, sizes)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
         with _locked(root):
+            folder.mkdir(exist_ok=True)
             hold = os.open(folder / "use", os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 os.utime(hold)
@@ -134,17 +137,20 @@ def entries_of(split: CocoSplit, data: Data) -> tuple[np.ndarray, np.ndarray]:
         sides, longest = settings.train_short_sides, settings.train_max_side
     else:
         sides, longest = (settings.eval_short_side,), settings.eval_max_side
-    every = tuple(dict.fromkeys(sides))
-    sizes = [
-        input_size(height, width, side, longest, settings.fit, settings.align)
+    at = [  # an elongated image has the same size at several sides
+        dict.fromkeys(
+            input_size(height, width, side, longest, settings.fit, settings.align) for side in sides
+        )
         for height, width in split.sizes.tolist()
-        for side in every
     ]
-    return np.repeat(split.image_ids, len(every)), np.array(sizes, np.int64)
+    ids = np.repeat(split.image_ids, [len(sizes) for sizes in at])
+    return ids, np.array([size for sizes in at for size in sizes], np.int64)
 
 
 def _key(split: CocoSplit, ids: np.ndarray, sizes: np.ndarray) -> str:
-    digest = hashlib.sha256(f"{VERSION}\0{split.image_folder.resolve()}\0".encode())
+    made_by = f"{VERSION}\0{PIL.__version__}\0{features.version('jpg')}"
+    digest = hashlib.sha256(f"{made_by}\0{split.image_folder.resolve()}\0".encode())
+    digest.update("\0".join(split.file_names.tolist()).encode())
     digest.update(ids.astype(np.int64).tobytes())
     digest.update(sizes.tobytes())
     return digest.hexdigest()[:16]

@@ -155,7 +155,8 @@ class Campaign:
 
     def points(self, ticket: str, points: list[dict[str, Any]]) -> None:
         if gang := self._at_work(ticket):
-            self._steps[gang.work["id"]] = max(point["step"] for point in points)
+            id = gang.work["id"]  # a score may come when its step is long past
+            self._steps[id] = max(self._steps.get(id, 0), *(point["step"] for point in points))
             self.recorder.points(gang.work, points)
 
     def ended(self, ticket: str, end: dict[str, Any]) -> None:

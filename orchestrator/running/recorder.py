@@ -147,15 +147,18 @@ class Recorder:
         if attempt is None:
             return
         self.ledger.log_points(attempt.handle, [Point(**p) for p in points])
-        if self._began is not None:
-            waited, self._began = points[0]["time"] - self._began, None
+        steps = [point for point in points if "loss/total" in point["values"]]
+        if not steps:  # a score alone, of a step that is long past perhaps
+            return
+        if self._began is not None:  # by this machine's clock; the first point is not held back
+            waited, self._began = time.time() - self._began, None
             self.message(f"first step {waited:.1f} s after the command")
-        last = max(points, key=lambda point: point["step"])
+        last = steps[-1]
         self.progress.cell_progress(
             job["id"],
             last["step"] + 1,
             job["config"]["train"]["steps"],
-            last["values"].get("loss/total"),
+            last["values"]["loss/total"],
             last["values"].get("images_per_s"),
         )
 

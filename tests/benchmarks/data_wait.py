@@ -21,13 +21,14 @@ import yaml
 
 from detcore.config import Config, from_dict, schema
 from detcore.config.load import merge
+from detcore.curves import LateReader
 from detcore.data.coco import CocoSplit, open_split
 from detcore.data.loader import train_batches
-from detcore.data.resized import open_resized
+from detcore.data.resized import entries_of, open_resized
 from detcore.distributed import Gang
 from detcore.measure import Meter
 from detcore.setup import build_optimizer, first_detector
-from detcore.step import parallel, train_step
+from detcore.step import parallel, stats_of, train_step
 from tests.benchmarks.input import photographs
 from tests.benchmarks.side_by_side import write
 from tests.benchmarks.train_step import OURS
@@ -62,12 +63,12 @@ def share(config: Config, split: CocoSplit, workers: int, device: torch.device) 
         workers=workers,
         pin_memory=device.type == "cuda",
     )
-    meter = Meter(config.train.batch_per_gpu)
+    meter, late = Meter(config.train.batch_per_gpu), LateReader(gang, stats_of(detector))
     for step in range(config.train.steps):
         if step == config.train.steps // 3:
             meter = Meter(config.train.batch_per_gpu)
         stats = train_step(forward, detector, optimizer, stream, config, device, meter, gang)
-        stats[0].item()  # as the loop reads it, a step late
+        late.exchange(step, stats)
         meter.step_done()
     return meter.overall()
 
@@ -88,6 +89,8 @@ def main() -> None:
         config = config_of(args, root / "set", device.type == "cuda")
         plain = open_split(config.data, "train")
         kept = replace(plain, resized=open_resized(plain, config.data, 100.0, root / "cache"))
+        for i, (height, width) in enumerate(entries_of(kept, config.data)[1].tolist()):
+            kept.picture(i).at((height, width))  # filled before anything is measured
         for kind, split in (("decoded", plain), ("stored", kept)):
             told = share(config, split, args.workers, device)
             print(

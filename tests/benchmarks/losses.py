@@ -1,5 +1,6 @@
-"""The losses of 20 steps with and without each thing that makes training faster, and with the code
-of another commit: the same to every digit, or to the tolerance that is printed.
+"""The losses of 20 steps, and the metrics of four evaluations, with and without each thing that
+makes training faster, and with the code of another commit: the same to every digit, or to the
+tolerance that is printed.
 
     python -m tests.benchmarks losses [--against COMMIT]
 
@@ -32,17 +33,18 @@ SETTINGS = {
     "train": {"steps": STEPS, "workers": 1, "batch_per_gpu": 2},
     "optim": {"lr": 0.005},  # small, or 20 steps are enough for a last digit to become the first
     "schedule": {"warmup_steps": STEPS - 1},
-    "eval": {"every": 0},
+    "eval": {"every": 5},
     "runtime": {"log_every": 1, "checkpoint_every": 0, "loader_workers": 0, "threads": 1},
 }
 EXACT, ROUNDED = 0.0, 1e-3
+ONE_BOX = "one box at a time"  # in the matchers
 WAYS: dict[str, tuple[float, dict[str, Any]]] = {
     "loader processes": (EXACT, {"runtime": {"loader_workers": 2}}),
     "resized images, first run": (EXACT, {"runtime": {"cache_gb": 1.0}}),
     "resized images, second run": (EXACT, {"runtime": {"cache_gb": 1.0}}),
-    "scored beside training": (EXACT, {"eval": {"every": 5}, "runtime": {"scoring": "beside"}}),
-    "hotcoco": (EXACT, {"eval": {"every": 5}, "runtime": {"coco_eval": "hotcoco"}}),
-    "one box at a time": (EXACT, {}),  # in the matchers
+    "scored beside training": (EXACT, {"runtime": {"scoring": "beside"}}),
+    "hotcoco": (EXACT, {"runtime": {"coco_eval": "hotcoco"}}),
+    ONE_BOX: (EXACT, {}),
     "channels_last": (ROUNDED, {"runtime": {"channels_last": True}}),
 }
 ON_CUDA = {"compile": (ROUNDED, {"runtime": {"compile": True}})}
@@ -62,11 +64,16 @@ config = from_dict(Config, merge(yaml.safe_load(Path(base).read_text()), setting
 points = []
 with tempfile.TemporaryDirectory() as folder:
     train(config, workdir=Path(folder), report=points.append)
-print(json.dumps([p.values["loss/total"] for p in points if "loss/total" in p.values]))
+losses = [p.values["loss/total"] for p in points if "loss/total" in p.values]
+scores = sorted((p.step, sorted(p.values.items())) for p in points if "mAP" in p.values)
+print(json.dumps([losses, scores]))
 """
 
 
-def losses(base: Path, settings: dict[str, Any], code: Path, one_box: bool = False) -> list[float]:
+Run = tuple[list[float], list[Any]]  # losses, and the metrics of each evaluation
+
+
+def trained(base: Path, settings: dict[str, Any], code: Path, one_box: bool = False) -> Run:
     """In a process of its own, which imports detcore from `code`."""
     ran = subprocess.run(
         [sys.executable, "-c", TRAIN, json.dumps([str(base), settings, one_box])],
@@ -78,9 +85,9 @@ def losses(base: Path, settings: dict[str, Any], code: Path, one_box: bool = Fal
     )
     if ran.returncode:
         sys.exit(ran.stderr)
-    found: list[float] = json.loads(ran.stdout.splitlines()[-1])
-    assert len(found) == STEPS
-    return found
+    losses, scores = json.loads(ran.stdout.splitlines()[-1])
+    assert (len(losses), len(scores)) == (STEPS, STEPS // 5)
+    return losses, scores
 
 
 def extract(commit: str, folder: Path) -> Path:
@@ -90,9 +97,12 @@ def extract(commit: str, folder: Path) -> Path:
     return folder
 
 
-def apart(ours: list[float], theirs: list[float]) -> float:
-    """The largest difference of a loss, relative."""
-    return max(abs(a / b - 1) for a, b in zip(ours, theirs, strict=True))
+def apart(ours: Run, theirs: Run, limit: float) -> float:
+    """The largest difference of a loss, relative; infinite where nothing may differ and a metric
+    does."""
+    if limit == EXACT and ours[1] != theirs[1]:
+        return float("inf")
+    return max(abs(a / b - 1) for a, b in zip(ours[0], theirs[0], strict=True))
 
 
 def main() -> int:
@@ -111,15 +121,18 @@ def main() -> int:
         other = extract(args.against, scratch / "other") if args.against else None
         for detector in DETECTORS:
             base = ROOT / "sweeps/bases" / f"shapes_tiny{detector}.yaml"
-            plain = losses(base, SETTINGS, ROOT)
+            plain = trained(base, SETTINGS, ROOT)
             found = {
-                way: (limit, losses(base, merge(SETTINGS, change), ROOT, way.startswith("one box")))
+                way: (
+                    limit,
+                    trained(base, merge(SETTINGS, change), ROOT, way == ONE_BOX),
+                )
                 for way, (limit, change) in ways.items()
             }
             if other:
-                found[f"code of {args.against}"] = (EXACT, losses(base, SETTINGS, other))
+                found[f"code of {args.against}"] = (EXACT, trained(base, SETTINGS, other))
             for way, (limit, values) in found.items():
-                far = apart(values, plain)
+                far = apart(values, plain, limit)
                 failed += far > limit
                 said = "" if far <= limit else "   OUTSIDE"
                 print(f"{base.stem:26} {way:28} {far:.1e} (at most {limit:g}){said}", flush=True)

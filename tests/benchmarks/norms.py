@@ -59,7 +59,8 @@ def main() -> None:
             layers[name] = torch.compile(layer) if way == "compiled" else layer  # type: ignore
         turns = {name: turn(layer, x, args.amp) for name, layer in layers.items()}
         seconds = in_turns(turns, args.rounds)
-        kept = {name: saved(layer, x) for name, layer in layers.items()}
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=args.amp):
+            kept = {name: saved(layer, x) for name, layer in layers.items()}
         for name, times in seconds.items():
             longer, larger = ratio(times, seconds["bn"]), kept[name] / kept["bn"]
             print(

@@ -106,7 +106,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         cpu, wall = measure(args.cells, args.seconds, Path(name))
     print(f"{args.cells} cells run for {wall:.0f} s: {cpu:.2f} s of processor, {cpu / wall:.2%}")
-    write("steady", {"cells": args.cells, "seconds": wall, "cpu_s": cpu, "share": cpu / wall})
+    write(
+        "steady",
+        {
+            "cells": args.cells,
+            "each_s": args.seconds,
+            "seconds": wall,
+            "cpu_s": cpu,
+            "share": cpu / wall,
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -3,12 +3,17 @@ boxes, random weights.
 
     python -m tests.benchmarks train_step [--size 512] [--batch 2] [--boxes 8] [--rounds 5]
 
-Ours is `detcore.step.train_step` with its gradient norm and clipping, from uint8 images; theirs is
-what its reference script does: float images, sum of losses, backward, SGD. All have ResNet-50 with
+Ours is `detcore.step.train_step` with its gradient norm and clipping, from uint8 images, in
+channels_last and, on CUDA, compiled; theirs is what its reference script does: float images, sum of
+losses, backward, SGD. `--amp ours` has bf16 in ours alone, `both` in both. All have ResNet-50 with
 BN that trains, as torchvision builds it without weights; RetinaNet's tower has no norm and FCOS's
 GN, as there. EfficientDet-D0 (published form) stands beside torchvision's RetinaNet. The batch is
-at hand: nothing is read from disk. GFLOPs are those of one image's forward pass (a multiply and an
-add are two): a detector that did less work would not be faster, but another one.
+at hand: nothing is read from disk.
+
+GFLOPs are those of one image's forward pass (a multiply and an add are two): a detector that did
+less work would not be faster, but another one. `of a product` is the share of the machine's own
+speed that is reached: operations a second (three forward passes' worth in a step) over those of a
+large matrix product.
 """
 
 from __future__ import annotations
@@ -35,6 +40,7 @@ from detcore.step import train_step
 from tests.benchmarks.side_by_side import in_turns, ratio, write
 
 CLASSES = 80
+PRODUCT = 4096  # rows
 NOTHING, BN, GN = schema.NoNorm(), schema.BatchNorm(), schema.GroupNorm()
 PLAIN = schema.NoNorm(act="none")
 
@@ -146,6 +152,18 @@ def gflops(forward: Callable[[], object]) -> float:
     return counter.get_total_flops() / 1e9
 
 
+def product(device: torch.device, amp: bool) -> Callable[[], None]:
+    """A product of two square matrices."""
+    kind = torch.bfloat16 if amp and device.type == "cuda" else torch.float32
+    a, b = torch.randn(2, PRODUCT, PRODUCT, device=device, dtype=kind)
+
+    def call() -> None:
+        torch.mm(a, b)
+        finish(device)
+
+    return call
+
+
 def finish(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -157,7 +175,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--boxes", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--amp", action="store_true", help="bf16 for both")
+    parser.add_argument("--amp", choices=["none", "ours", "both"], default="none", help="bf16")
     parser.add_argument("--only", choices=list(OURS))
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -165,20 +183,29 @@ def main() -> None:
     rows = {}
     for name in [args.only] if args.only else list(OURS):
         (our_step, our_work), (their_step, their_work) = (
-            ours(OURS[name], batch, args.amp),
-            theirs(THEIRS[name], batch, args.amp),
+            ours(OURS[name], batch, args.amp != "none"),
+            theirs(THEIRS[name], batch, args.amp == "both"),
         )
-        seconds = in_turns({"ours": our_step, "torchvision": their_step}, args.rounds)
-        rate = {who: args.batch / statistics.median(times) for who, times in seconds.items()}
+        turns = {
+            "ours": our_step,
+            "torchvision": their_step,
+            "product": product(device, args.amp != "none"),
+        }
+        seconds = in_turns(turns, args.rounds)
+        product_s = statistics.median(seconds["product"])
+        rate = {who: args.batch / statistics.median(seconds[who]) for who in list(turns)[:2]}
+        work = {"ours": our_work, "torchvision": their_work}
+        speed = PRODUCT**3 * 2 / 1e9 / product_s  # GFLOPs a second
+        share = {who: 3 * work[who] * rate[who] / speed for who in rate}
         times = ratio(seconds["torchvision"], seconds["ours"])
         print(
             f"{name:16} ours {rate['ours']:7.2f} img/s ({our_work:.0f} GFLOPs)   "
             f"torchvision {rate['torchvision']:7.2f} img/s ({their_work:.0f} GFLOPs)   "
-            f"ratio {times:.2f}",
+            f"ratio {times:.2f}   of a product {share['ours']:.0%}, {share['torchvision']:.0%}",
             flush=True,
         )
         rows[name] = {"ratio": times, "images_per_s": rate, "seconds": seconds}
-        rows[name]["gflops"] = {"ours": our_work, "torchvision": their_work}
+        rows[name] |= {"gflops": work, "product_gflops_per_s": speed, "of_a_product": share}
     settings = {"size": args.size, "batch": args.batch, "boxes": args.boxes, "amp": args.amp}
     write("train_step", {**settings, "device": device.type, "rows": rows})
 

@@ -176,10 +176,27 @@ def test_a_scoring_process_that_is_killed_costs_time_alone(tmp_path: Path) -> No
             child.join()
 
     cfg = config(data__source=held.source, eval__every=5, runtime__scoring="beside")
-    result = train(cfg, workdir=tmp_path / "killed", report=kill)
+    with pytest.warns(RuntimeWarning, match=r"is gone \(exit code -9\)"):
+        result = train(cfg, workdir=tmp_path / "killed", report=kill)
     plain = train(config(eval__every=5), workdir=tmp_path / "plain")
     assert curve(tmp_path / "killed") == curve(tmp_path / "plain")
     assert scores(result) == scores(plain)
+
+
+def test_a_scoring_process_that_cannot_be_started_costs_time_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where it is killed while it is still being told what to do."""
+
+    def torn(self: Beside, call: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(Beside, "__init__", torn)
+    cfg = config(eval__every=10, runtime__scoring="beside")
+    with pytest.warns(RuntimeWarning, match="scored while training waits"):
+        train(cfg, workdir=tmp_path / "torn")
+    train(config(eval__every=10), workdir=tmp_path / "plain")
+    assert curve(tmp_path / "torn") == curve(tmp_path / "plain")
 
 
 def test_a_score_that_a_crash_took_along_is_made_again(tmp_path: Path) -> None:
@@ -197,7 +214,9 @@ def test_a_score_that_a_crash_took_along_is_made_again(tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
     assert curve(tmp_path / "halves") == {}
     held.restore()
+    (tmp_path / "halves" / ".matches.npz.123").touch()  # torn, of a process that was killed
     result = train(cfg, workdir=tmp_path / "halves")
+    assert not list((tmp_path / "halves").glob(".*"))
     whole = train(config(eval__every=10), workdir=tmp_path / "whole")
     assert curve(tmp_path / "halves") == curve(tmp_path / "whole")
     assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
@@ -212,7 +231,10 @@ def test_a_file_that_cannot_be_read_any_more_is_named(tmp_path: Path) -> None:
         if point.step == 1:
             held.file.write_text("{")
 
-    with pytest.raises(ValueError, match=r"instances_val\.json"):
+    with (
+        pytest.warns(RuntimeWarning, match=r"exit code 1"),
+        pytest.raises(ValueError, match=r"instances_val\.json"),
+    ):
         train(cfg, workdir=tmp_path / "run", report=spoil)
 
 

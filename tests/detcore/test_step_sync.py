@@ -18,7 +18,7 @@ from detcore.detectors import build_detector
 from detcore.distributed import Gang
 from detcore.measure import Meter
 from detcore.setup import build_optimizer
-from detcore.step import step_seed, train_step
+from detcore.step import flagged, step_seed, train_step
 from tests.detcore.detectors.sync import NoHostWait
 
 BASES = Path(__file__).parents[2] / "sweeps/bases"
@@ -86,6 +86,8 @@ def run_steps(name: str, device: torch.device, guard: Any) -> torch.Tensor:
             stats = train_step(
                 detector, detector, optimizer, stream, config, device, Meter(2), Gang()
             )
+            stats = flagged(stats, False, True)
+    assert stats[-2:].tolist() == [0, 1]
     return stats
 
 

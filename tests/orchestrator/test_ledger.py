@@ -8,7 +8,9 @@ import sqlite3
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -239,6 +241,32 @@ def test_the_saved_views_are_written_in_mlflows_form(ledger):
 
 
 # ---------------------------------------------------------------- points
+
+
+@pytest.mark.parametrize(("runs", "gap"), [(1, 5), (4, 8), (40, 60)])
+def test_the_more_runs_have_something_to_say_the_longer_is_each_one_s_turn(
+    ledger, tmp_path, monkeypatch, runs, gap
+):
+    now, sent = [1000.0], {}
+    monkeypatch.setattr(spool, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    log_batch = ledger._live.log_batch
+
+    def noted(run_id, **what):
+        sent.setdefault(run_id, []).append(now[0])
+        log_batch(run_id, **what)
+
+    monkeypatch.setattr(ledger._live, "log_batch", noted)
+    ids = [ledger.start_attempt(info(f"turn{i}"), "s", 1, tmp_path) for i in range(runs)]
+    points = [Point(i, 1.7e9 + i, {"lr": 0.1 * i}) for i in range(130)]
+    for point in points:
+        now[0] += 1
+        for run_id in ids:
+            ledger.log_points(run_id, [point])
+    for run_id in ids:
+        apart = [b - a for a, b in pairwise(sent[run_id])]
+        assert set(apart) == {gap}
+    assert ledger.flush()
+    assert history(ledger, ids[-1], "lr") == expected(points, "lr")
 
 
 def test_points_come_once_and_in_order_and_infinity_is_no_number(ledger, tmp_path):

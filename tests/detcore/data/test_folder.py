@@ -158,6 +158,10 @@ MISTAKES = {
     "three numbers": (("annotations", 0, "bbox", [1, 2, 3]), "bbox must be four finite numbers"),
     "NaN": (("annotations", 0, "bbox", [1, 2, 3, float("nan")]), "bbox must be four finite"),
     "text in a box": (("annotations", 0, "bbox", [1, 2, 3, "4"]), "bbox must be four finite"),
+    "image id too large": (
+        {**GOOD, "images": [record(2**53 + 1)]},
+        "images: the id 9007199254740993 is beyond 9007199254740992",
+    ),
     "image id twice": ({**GOOD, "images": [record(5), record(5)]}, "images: the id 5 is given twi"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import warnings
@@ -214,6 +215,30 @@ def test_processes_fill_one_together(data: Data, tmp_path: Path) -> None:
 
 def test_a_loader_process_does_not_hold_it_open(data: Data, tmp_path: Path) -> None:
     split = opened(data, tmp_path / "cache")
+    assert isinstance(split.resized, ResizedImages)
+    folder = split.resized.folder
     copy = pickle.loads(pickle.dumps(split.resized))
-    assert isinstance(copy, ResizedImages)
-    assert copy.folder == split.resized.folder  # type: ignore[union-attr]
+    with (folder / "use").open("r+") as use, pytest.raises(BlockingIOError):
+        fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held by the first
+    del split
+    with (folder / "use").open("r+") as use:
+        fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert copy.folder == folder  # which lives
+
+
+def test_a_size_that_two_sides_come_to_is_one_entry(data: Data, tmp_path: Path) -> None:
+    """The longest side cuts every image to the same size, whatever its shorter one is asked for."""
+    cut = replace(data, input=replace(data.input, train_max_side=8))
+    split = open_split(cut, "train")
+    ids, sizes = entries_of(split, cut)
+    assert ids.tolist() == split.image_ids.tolist()
+    assert sizes.max(axis=1).tolist() == [8] * COUNT
+    assert len(entries_of(split, data)[0]) == 2 * COUNT
+
+
+def test_images_numbered_otherwise_are_another_set(data: Data, tmp_path: Path) -> None:
+    split = open_split(data, "train")
+    other = replace(split, file_names=split.file_names[::-1])
+    kept = [open_resized(each, data, 1.0, tmp_path / "cache") for each in (split, split, other)]
+    assert all(kept)
+    assert len({each.folder for each in kept if each}) == 2
