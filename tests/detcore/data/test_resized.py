@@ -228,11 +228,11 @@ def test_a_loader_process_does_not_hold_it_open(data: Data, tmp_path: Path) -> N
 
 def test_a_size_that_two_sides_come_to_is_one_entry(data: Data, tmp_path: Path) -> None:
     """The longest side cuts every image to the same size, whatever its shorter one is asked for."""
-    cut = replace(data, input=replace(data.input, train_max_side=8))
+    cut = replace(data, input=replace(data.input, train_max_side=16))
     split = open_split(cut, "train")
     ids, sizes = entries_of(split, cut)
     assert ids.tolist() == split.image_ids.tolist()
-    assert sizes.max(axis=1).tolist() == [8] * COUNT
+    assert sizes.max(axis=1).tolist() == [16] * COUNT
     assert len(entries_of(split, data)[0]) == 2 * COUNT
 
 
