@@ -103,8 +103,8 @@ def _begun(score: Callable[[], Evaluation]) -> Beside | None:
 
 def _warn(what: str) -> None:
     warnings.warn(
-        f"the process that scored an evaluation is gone ({what}), for want of memory perhaps; "
-        "scored while training waits, nothing is lost",
+        f"no score came from the process beside training ({what}); "
+        "the evaluation is scored while training waits",
         RuntimeWarning,
         stacklevel=3,
     )
