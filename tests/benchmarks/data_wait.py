@@ -37,7 +37,8 @@ BASE = Path(__file__).parents[2] / "sweeps/bases/shapes_tiny.yaml"
 
 
 def config_of(args: argparse.Namespace, root: Path, on_gpu: bool) -> Config:
-    small = merge(yaml.safe_load(BASE.read_text()), {"train": {"workers": 1}})
+    changes = {"train": {"workers": 1}, "schedule": {"warmup_steps": 0}}
+    small = merge(yaml.safe_load(BASE.read_text()), changes)
     config = from_dict(Config, small)
     sides = schema.InputSize(train_short_sides=(args.size,), train_max_side=args.size * 5 // 3)
     data = schema.Data(source=schema.CocoFolder(root=str(root)), input=sides)
