@@ -8,7 +8,6 @@ score and category id, the array that both libraries take for a results file.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
 import os
@@ -127,15 +126,6 @@ def write_results(path: Path, results: np.ndarray) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(json.dumps(entries(results)))
     part.replace(path)
-
-
-def check_backend(backend: Backend) -> None:
-    """Raise ValueError for a backend that is not installed."""
-    if backend == "hotcoco" and importlib.util.find_spec("hotcoco") is None:
-        raise ValueError(
-            "runtime.coco_eval is hotcoco, which is not installed; "
-            "run pip install 'detection-ablation[fast]', or take pycocotools"
-        )
 
 
 def _coco(content: dict[str, Any], results: np.ndarray) -> COCOeval:

@@ -24,6 +24,7 @@ from torch import nn
 
 from detcore import checkpoint
 from detcore.config import CODE_VERSION, Config, identity_dict, to_dict
+from detcore.config.installed import check_backend
 from detcore.convergence import ConvergenceMonitor, Verdict
 from detcore.curves import Curves, LateReader, Report
 from detcore.data.coco import CocoSplit
@@ -31,7 +32,6 @@ from detcore.data.fingerprint import data_fingerprint
 from detcore.data.loader import train_batches
 from detcore.data.resized import open_resized
 from detcore.distributed import Gang, pick_device
-from detcore.evaluate import check_backend
 from detcore.evaluations import Evaluations
 from detcore.measure import Meter, PeakMemory
 from detcore.result import METRICS, Result

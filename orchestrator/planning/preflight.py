@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from detcore.config import CODE_VERSION, to_dict
+from detcore.config.installed import check_backend
 from orchestrator.planning.plan import Plan
 from orchestrator.sweep.absent import ABSENT
 from orchestrator.sweep.axes import text_of
@@ -36,9 +37,15 @@ Answer = dict[str, Any]  # {"signature": {part: digest}} or {"error": text}
 def check_effects(plan: Plan) -> str:
     """Measure the baseline and every arm that has a cell to train; returns a line on what was done.
 
-    Raises SweepError for an arm that cannot be built and for two that do the same. What passed is
-    remembered beside the cells' folders and not measured again.
+    Raises SweepError for an arm that cannot be built, for two that do the same, and for a library
+    that is asked for and not installed. What passed is remembered beside the cells' folders and not
+    measured again.
     """
+    for backend in {planned.cell.config.runtime.coco_eval for planned in plan.todo}:
+        try:
+            check_backend(backend)
+        except ValueError as error:
+            raise SweepError(str(error)) from None
     arms = _arms(plan)
     done = plan.folder.parent / "checked" / _key(arms)
     if len(arms) < 2 or done.exists():

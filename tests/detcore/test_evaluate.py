@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from detcore.config.installed import check_backend
 from detcore.config.schema import CocoFolder, Data, InputSize, Shapes
 from detcore.data.coco import CocoSplit, open_split
 from detcore.data.loader import eval_batches
 from detcore.data.shapes import ensure_shapes
 from detcore.evaluate import (
     Backend,
-    check_backend,
     coco_metrics,
     coco_scores,
     entries,

@@ -3,6 +3,7 @@ processes."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,19 @@ def test_a_detector_that_cannot_be_built_is_told_before_any_cell(tmp_path: Path)
     axis = "{path: model.neck.norm_act.groups, values: [4, 5]}"
     with pytest.raises(SweepError, match=r"arm what=5: neck: norm_act gn: groups = 5 does not"):
         check_effects(plan_of(tmp_path, axis))
+
+
+def test_a_library_that_is_not_installed_is_told_before_any_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a sweep that was checked before: what computes the metrics is no part of an arm."""
+    clip = EFFECT["clipping"]
+    assert check_effects(plan_of(tmp_path, clip))
+    monkeypatch.setitem(sys.modules, "hotcoco", None)
+    assert not check_effects(plan_of(tmp_path, clip))
+    plan = plan_of(tmp_path, clip, overrides=["runtime.coco_eval=hotcoco"])
+    with pytest.raises(SweepError, match=r"coco_eval is hotcoco, which is not installed; run pip"):
+        check_effects(plan)
 
 
 @pytest.mark.parametrize(
