@@ -130,7 +130,8 @@ class Monitor:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What must not change a result, and is therefore no part of its identity."""
+    """What must not change a result, but for how sums are rounded (channels_last, compile, device),
+    and is therefore no part of its identity."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     loader_workers: int = 2  # processes per rank; 0 loads in the training process
